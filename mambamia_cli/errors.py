@@ -1,0 +1,61 @@
+"""One class an exit code. Every error the user can cause is one sentence with its remedy.
+
+The exit codes are part of the command's interface: scripts branch on them, so they never change meaning.
+"""
+
+
+class MambamiaError(Exception):
+    """An error with a remedy. `message` says what is wrong, `hint` what to do; together they are one sentence."""
+
+    exit_code = 1
+    error_class = "internal"
+
+    def __init__(self, message: str, hint: str = ""):
+        self.message = message.rstrip(".")
+        self.hint = hint.rstrip(".")
+        super().__init__(f"{self.message}; {self.hint}" if self.hint else self.message)
+
+
+class UsageError(MambamiaError):
+    """Bad options, questions or configuration: found before anything is decoded or loaded."""
+
+    exit_code = 2
+    error_class = "usage"
+
+
+class InputError(MambamiaError):
+    """The video is missing, unreadable, or holds nothing that can be decoded."""
+
+    exit_code = 3
+    error_class = "input"
+
+
+class DownloadError(MambamiaError):
+    """A URL could not be fetched."""
+
+    exit_code = 4
+    error_class = "download"
+
+
+class ModelError(MambamiaError):
+    """A model or its weights are missing, damaged or of the wrong shape."""
+
+    exit_code = 5
+    error_class = "model"
+
+
+class OutOfMemoryError(MambamiaError):
+    """Memory ran out and backing off did not help."""
+
+    exit_code = 6
+    error_class = "memory"
+
+
+class OutputError(MambamiaError):
+    """A result could not be written: the folder is missing, read-only or full."""
+
+    exit_code = 2
+    error_class = "output"
+
+
+EXIT_INTERRUPTED = 130

@@ -1,0 +1,154 @@
+"""Frozen dataclasses of everything that leaves the program, and their JSON.
+
+Times are seconds as floats counted from the first frame of the video (start offset removed). A field that does not
+apply is None and is left out of the JSON; none is invented.
+"""
+
+import json
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """What was read of the video file. `fps` is a rational as text ("30000/1001"), `duration` in seconds."""
+
+    source: str
+    title: str | None = None
+    duration: float | None = None
+    fps: str | None = None
+    vfr: bool | None = None
+    width: int | None = None
+    height: int | None = None
+    codec: str | None = None
+
+
+@dataclass(frozen=True)
+class SamplingRecord:
+    """How frames were taken. `max_gap_s` is the largest time between two looked-at frames; `capped` says a limit bit."""
+
+    sampler: str
+    fps: float | None = None
+    frames: int = 0
+    kept: int | None = None
+    effective_fps: float | None = None
+    max_gap_s: float | None = None
+    capped: bool = False
+    corrupt_packets: int = 0
+    threshold: float | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+
+
+@dataclass(frozen=True)
+class ToolRecord:
+    """What produced the record."""
+
+    version: str
+    model: str
+    language_model: str | None = None
+    quant: str | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene: [start, end) in seconds; `peak` is the delta prominence of the marker that opens it (0 for the first)."""
+
+    n: int
+    start: float
+    end: float
+    peak: float
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class ScenesRecord:
+    video: VideoRecord
+    sampling: SamplingRecord
+    scenes: tuple[Scene, ...]
+    delta: tuple[tuple[float, float], ...]
+    range: tuple[float, float] | None = None
+    threshold: float | None = None
+    tool: ToolRecord | None = None
+    timing_s: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    schema: str = "mambamia.scenes/1"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A time range the answer leans on, best first. `score` is in [0, 1]."""
+
+    start: float
+    end: float
+    timecode: str
+    score: float
+
+
+@dataclass(frozen=True)
+class AnswerRecord:
+    video: VideoRecord
+    question: str
+    answer: str
+    finish: str
+    sampling: SamplingRecord
+    evidence: tuple[Evidence, ...] = ()
+    confidence: float | None = None
+    choices: tuple[tuple[str, float], ...] | None = None
+    range: tuple[float, float] | None = None
+    tool: ToolRecord | None = None
+    timing_s: dict[str, float] = field(default_factory=dict)
+    memory_mib: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    schema: str = "mambamia.answer/1"
+
+
+@dataclass(frozen=True)
+class SummaryRecord:
+    """A title a scene (times from frames, never from the model's text) and one paragraph."""
+
+    video: VideoRecord
+    scenes: tuple[Scene, ...]
+    summary: str
+    finish: str
+    sampling: SamplingRecord
+    range: tuple[float, float] | None = None
+    tool: ToolRecord | None = None
+    timing_s: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    schema: str = "mambamia.summary/1"
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """What stands in the place of a result for an input that failed."""
+
+    source: str
+    error: dict[str, Any]
+    schema: str = "mambamia.error/1"
+
+
+def to_dict(record: Any) -> Any:
+    """A record as plain dicts and lists, `schema` first, None fields left out."""
+    if is_dataclass(record) and not isinstance(record, type):
+        names = [f.name for f in fields(record)]
+        if "schema" in names:
+            names = ["schema", *(n for n in names if n != "schema")]
+        return {n: to_dict(v) for n in names if (v := getattr(record, n)) is not None}
+    if isinstance(record, dict):
+        return {k: to_dict(v) for k, v in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [to_dict(v) for v in record]
+    return record
+
+
+def to_json(record: Any, *, indent: int | None = None) -> str:
+    """A record as JSON text. Non-finite floats are refused: they are not JSON."""
+    return json.dumps(to_dict(record), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def timecode(seconds: float) -> str:
+    """Seconds -> "HH:MM:SS.mmm"."""
+    ms = round(seconds * 1000)
+    return f"{ms // 3600000:02d}:{ms // 60000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
