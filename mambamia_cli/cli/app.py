@@ -29,7 +29,7 @@ _UsageProblem = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ask, mark scenes in and summarise long videos on one machine, through the MambaMia compressor.",

@@ -19,7 +19,7 @@ DEFAULT_RATE = Fraction(1)
 
 @takes(*FRAMES, *LANGUAGE, *ENGINE, *IO)
 def ask(
-    words: Annotated[list[str], typer.Argument(metavar="VIDEO QUESTION...", show_default=False,
+    words: Annotated[list[str], typer.Argument(metavar="VIDEO [QUESTION]", show_default=False,
         help="A video (file or URL) and questions about it. With -p, videos only.")],
     question: Annotated[list[str] | None, typer.Option("--question", "-p", metavar="TEXT", show_default=False,
         help="A question for every VIDEO; may be repeated.")] = None,

@@ -58,6 +58,11 @@ class Console:
             self._tasks = {stage: self._bar.add_task(f"{self._title}  {stage}", total=total)}
         self._bar.update(self._tasks[stage], completed=min(done, total) if total else done, total=total)
 
+    def status(self, text: str) -> None:
+        """One line about a step that takes a while and has no measure, such as a download by pip."""
+        if not self.quiet and (self.verbose or sys.stderr.isatty()):
+            self._say(text)
+
     def clear(self) -> None:
         """Take the bar off the terminal: a result or a message is about to be printed."""
         if self._bar is not None:

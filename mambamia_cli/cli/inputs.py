@@ -55,9 +55,9 @@ def plan(sources: Sequence[str], options: Options, *, results: int = 1) -> Outpu
     output = Output(options.output)
     output.check()
     check_not_input(options.output, sources, "-o")
-    from mambamia_cli.models.folders import check_model
+    from mambamia_cli.models.folder import read_folder
 
-    check_model(options.model)
+    read_folder(options.model)
     return output
 
 

@@ -38,7 +38,7 @@ class Options:
     end: str | None = _option(None, "--end", "-e", panel=SAMPLING, metavar="T", help="Stop before T.")
     video_track: int | None = _option(
         None, "--video-track", panel=SAMPLING, min=0, metavar="N",
-        help="Which video stream of the file, counted from 0. Default: the main one.")  # fmt: skip
+        help="Which stream of the file, by the index ffprobe shows. Default: the main video stream.")  # fmt: skip
     model: str = _option(
         "mambamia-tiny", "--model", "-m", panel=MODEL, metavar="NAME|DIR",
         help="MambaMia model: a name or a folder. See 'mambamia models list'.")  # fmt: skip

@@ -17,7 +17,7 @@ DEFAULT_RATE = Fraction(4)
 
 @takes(*FRAMES, *LANGUAGE, *ENGINE, *IO)
 def summarize(
-    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", show_default=False, help="Files or URLs.")],
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False, help="Files or URLs.")],
     threshold: Annotated[float | None, typer.Option("--threshold", min=0.0, metavar="X", show_default=False, rich_help_panel="Marking",
         help="Contrast a peak of the delta curve must have to open a scene. Default: the model's.")] = None,
     min_scene_len: Annotated[str, typer.Option("--min-scene-len", metavar="T", rich_help_panel="Marking",
