@@ -19,8 +19,9 @@ DEFAULT_RATE = Fraction(1)
 
 @takes(*FRAMES, *LANGUAGE, *ENGINE, *IO)
 def ask(
-    words: Annotated[list[str], typer.Argument(metavar="VIDEO [QUESTION]", show_default=False,
-        help="A video (file or URL) and questions about it. With -p, videos only.")],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False, help="A file or URL.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="QUESTION", show_default=False,
+        help="Questions about it. With -p, more videos.")] = None,
     question: Annotated[list[str] | None, typer.Option("--question", "-p", metavar="TEXT", show_default=False,
         help="A question for every VIDEO; may be repeated.")] = None,
     choices: Annotated[str | None, typer.Option("--choices", metavar="A,B,...", show_default=False,
@@ -29,7 +30,7 @@ def ask(
     options: Options,
 ) -> Callable[[], int]:  # fmt: skip
     """Answer questions about a video. Several questions are answered from one look at it."""
-    videos, questions = split(words, question or [])
+    videos, questions = split([video, *(words or [])], question or [])
     listed = parse_choices(choices) if choices is not None else None
     output = inputs.plan(videos, options, results=len(videos) * len(questions))
     return lambda: _run(videos, questions, listed, options, output)

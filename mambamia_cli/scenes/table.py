@@ -84,7 +84,8 @@ def sparkline(delta: tuple[tuple[float, float], ...], start: float, end: float, 
     for time, value in delta:
         at = _column(time, start, end, width)
         columns[at] = value if columns[at] is None else max(columns[at], value)  # type: ignore[type-var]
-    low, high = min(v for _, v in delta), max(v for _, v in delta)
+    high = max(v for _, v in delta)
+    low = min(min(v for _, v in delta), high / 2)  # a nearly flat curve is drawn flat, not its noise blown up
     blocks = BLOCKS if unicode else ASCII_BLOCKS
     text, last = [], low
     for value in columns:
