@@ -1,0 +1,1 @@
+"""Patch grids to anchors and delta: the MambaMia compressor. Knows only torch."""

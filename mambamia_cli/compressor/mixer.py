@@ -1,0 +1,113 @@
+"""Mamba-2 mixer, one direction or two, with the parameter names of the family's checkpoints.
+
+in_proj packs [z, x, B, C, dt]. Forward branch: conv1d over [x, B, C] -> silu -> scan with (dt_bias, A_log, D) -> gated
+norm. The backward branch reads the same projection from the right with its own conv1d_b, dt_bias_b, A_b_log, D_b and
+norm_b. The two are added, then out_proj. Equations: h_t = A h_{t-1} + B x_t, y_t = C h_t (method, section 2).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mambamia_cli.compressor.layers import GatedRMSNorm, depthwise_conv_silu
+from mambamia_cli.compressor.ssd import ssd_scan
+
+_DT_MIN, _DT_MAX, _DT_FLOOR = 1e-3, 1e-1, 1e-4  # Mamba's range for the step size at the start
+_A_MIN, _A_MAX = 1.0, 16.0  # Mamba-2's range for -A at the start
+
+
+class MixerState(NamedTuple):
+    """What one direction hands on to the next piece of a sequence."""
+
+    conv_tail: Tensor  # (b, K - 1, conv width): the last inputs of the convolution
+    ssm: Tensor  # Mamba-2: (b, h, p, s); Mamba-1: (b, d_inner, s)
+
+
+class Mamba2Mixer(nn.Module):
+    """u (b, l, width) -> (b, l, width). d_inner = expand * width must be a whole number of heads."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        state_size: int = 64,
+        head_dim: int = 64,
+        expand: float = 2,
+        conv_kernel: int = 4,
+        chunk_size: int = 64,
+        norm_eps: float = 1e-5,
+        bidirectional: bool = True,
+    ):
+        super().__init__()
+        self.inner = round(expand * width)
+        self.heads, remainder = divmod(self.inner, head_dim)
+        if remainder or not self.heads:
+            raise ValueError(f"expand * width = {self.inner} must be a multiple of head_dim = {head_dim}")
+        self.head_dim, self.state_size, self.chunk_size = head_dim, state_size, chunk_size
+        self.bidirectional = bidirectional
+        self.conv_width = self.inner + 2 * state_size  # x, B and C pass the convolution together
+
+        self.in_proj = nn.Linear(width, self.inner + self.conv_width + self.heads, bias=False)
+        for suffix in ("", "_b") if bidirectional else ("",):
+            conv = nn.Conv1d(self.conv_width, self.conv_width, conv_kernel, groups=self.conv_width)
+            setattr(self, f"conv1d{suffix}", conv)
+            setattr(self, f"dt_bias{suffix}", nn.Parameter(initial_dt_bias(self.heads)))
+            A = torch.empty(self.heads).uniform_(_A_MIN, _A_MAX)
+            setattr(self, "A_b_log" if suffix else "A_log", nn.Parameter(A.log()))
+            setattr(self, f"D{suffix}", nn.Parameter(torch.ones(self.heads)))
+            setattr(self, f"norm{suffix}", GatedRMSNorm(self.inner, norm_eps))
+        self.out_proj = nn.Linear(self.inner, width, bias=False)
+
+    def forward(self, u: Tensor, state: MixerState | None = None) -> Tensor:
+        y, _ = self.forward_with_state(u, state)
+        return y
+
+    def forward_with_state(self, u: Tensor, state: MixerState | None = None) -> tuple[Tensor, MixerState]:
+        """`state` is the forward direction's, before u; the one after u is returned."""
+        projected = self.project(u)
+        y, state = self.branch(projected, state)  # (b, l, d_inner)
+        if self.bidirectional:
+            y = y + self.branch(projected, reverse=True)[0]
+        return self.out_proj(y), state
+
+    def project(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """u (b, l, width) -> gate silu(z) (b, l, d_inner), xBC (b, l, d_inner + 2s), raw dt (b, l, h)."""
+        z, xBC, dt = self.in_proj(u).split((self.inner, self.conv_width, self.heads), dim=-1)
+        return F.silu(z), xBC, dt
+
+    def branch(
+        self, projected: tuple[Tensor, Tensor, Tensor], state: MixerState | None = None, *, reverse: bool = False
+    ) -> tuple[Tensor, MixerState]:
+        """One direction over a projected piece -> its normed output (b, l, d_inner) and the state it hands on."""
+        gate, xBC, dt = projected
+        conv = self.conv1d_b if reverse else self.conv1d
+        dt_bias = self.dt_bias_b if reverse else self.dt_bias
+        A_log = self.A_b_log if reverse else self.A_log
+        D = self.D_b if reverse else self.D
+        norm = self.norm_b if reverse else self.norm
+
+        tail, ssm = state if state is not None else (None, None)
+        xBC, tail = depthwise_conv_silu(xBC, conv.weight, conv.bias, tail=tail, reverse=reverse)
+        x, B, C = xBC.split((self.inner, self.state_size, self.state_size), dim=-1)
+        y, ssm = ssd_scan(
+            x.unflatten(-1, (self.heads, self.head_dim)),  # (b, l, h, p)
+            F.softplus(dt.float() + dt_bias.float()),  # (b, l, h)
+            -torch.exp(A_log.float()),  # (h,)
+            B.unsqueeze(2),  # (b, l, 1, s)
+            C.unsqueeze(2),  # (b, l, 1, s)
+            D,
+            initial_state=ssm,
+            chunk_size=self.chunk_size,
+            reverse=reverse,
+        )
+        return norm(y.flatten(2), gate), MixerState(tail, ssm)
+
+
+def initial_dt_bias(size: int) -> Tensor:
+    """Biases whose softplus is log-uniform in [1e-3, 1e-1], as Mamba starts its step sizes."""
+    log_dt = torch.empty(size).uniform_(math.log(_DT_MIN), math.log(_DT_MAX))
+    dt = log_dt.exp().clamp(min=_DT_FLOOR)
+    return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus

@@ -1,0 +1,163 @@
+"""Frozen vision features of random shots, cached in shards so that training never waits for the encoder.
+
+A shard is a pair of files: NNNN.npy, (shots, m, n, d_vision) float16, and NNNN.json, the truth about its frames. A
+shard's content depends on its number and the recipe's seed alone, so making them may stop and go on at any time, and
+several processes may share the work.
+"""
+
+import json
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+SHOTS_A_SHARD = 64
+FRAMES_A_SHOT = 8
+PSEUDO_LABELS = 3
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Cached shots: patches (shots, m, n, d_vision) float16 memory-mapped by shard, and the truth in arrays.
+
+    names (shots, m, 2) indexes into `vocabulary`, -1 none; labels (shots, m, 2) ImageNet classes of frames without a
+    drawing, -1 unknown; boundary, entry and distractor (shots, m) bool.
+    """
+
+    shards: list[np.ndarray]
+    names: np.ndarray
+    labels: np.ndarray
+    boundary: np.ndarray
+    entry: np.ndarray
+    distractor: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def patches(self, i: int) -> np.ndarray:
+        """-> (m, n, d_vision) float16 of shot `i`."""
+        return self.shards[i // SHOTS_A_SHARD][i % SHOTS_A_SHARD]
+
+
+def through_x264(frames: list[np.ndarray], crf: int) -> list[np.ndarray]:
+    """Encode frames (H, W, 3) uint8 with libx264 at `crf` and decode them again: what real input has been through."""
+    import io
+
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as out:
+        stream = out.add_stream("libx264", rate=4, options={"crf": str(crf), "preset": "superfast"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        out.mux(stream.encode())
+    buffer.seek(0)
+    with av.open(buffer) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def scale(frames: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 frames -> (m, *size, 3) by the scaler that the tool's decoder uses."""
+    import av
+
+    return np.stack([
+        av.VideoFrame.from_ndarray(f, "rgb24").reformat(size[1], size[0], "rgb24", interpolation="BILINEAR").to_ndarray() for f in frames
+    ])
+
+
+def _shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, folder: Path) -> None:
+    import torch
+
+    from mambamia_cli.training.needles import random_shot
+
+    rng = np.random.default_rng((seed, number))
+    patches, truth = [], []
+    for _ in range(SHOTS_A_SHARD):
+        shot = random_shot(stack, rng, FRAMES_A_SHOT)
+        frames = [shot.footage.frame(t) for t in shot.times]
+        if rng.random() < 0.5:
+            frames = through_x264(frames, int(rng.integers(18, 36)))
+        pixels = torch.from_numpy(scale(frames, encoder.input_size)).permute(0, 3, 1, 2)  # (m, 3, H, W)
+        grid, logits = encoder.encode_and_classify(pixels)  # (m, n, d_vision), (m, 1000)
+        top = logits.softmax(-1).topk(PSEUDO_LABELS)
+        patches.append(grid.to(torch.float16).numpy())
+        truth.append({
+            "names": [[vocabulary[n] for n in names] for names in shot.names],
+            "boundary": list(map(bool, shot.boundary)),
+            "entry": list(map(bool, shot.entry)),
+            "distractor": [any(k.start <= t < k.end and not k.name for k in shot.footage.tracks) for t in shot.times],
+            "classes": top.indices.tolist(),
+            "scores": [[round(s, 4) for s in row] for row in top.values.tolist()],
+        })
+    np.save(folder / f"{number:04d}.tmp.npy", np.stack(patches))
+    (folder / f"{number:04d}.json").write_text(json.dumps(truth))
+    (folder / f"{number:04d}.tmp.npy").rename(folder / f"{number:04d}.npy")
+
+
+# What a cache is made of: training material; held-out photographs with styles trained on; the same with a style never trained on.
+KINDS = ("train", "seen", "unseen")
+
+
+def folder_of(work: Path, kind: str) -> Path:
+    return work / f"features-{kind}"
+
+
+def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
+    import cv2
+    import torch
+
+    from mambamia_cli.training import photos, styles
+    from mambamia_cli.training.needles import Haystack
+    from mambamia_cli.vision import load_encoder
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    drawings, pictures = styles.load(work)
+    stack = Haystack(
+        photos.load(work, validation=kind != "train"), photos.load_clips(work) if kind == "train" else {}, drawings, pictures,
+        only_styles=styles.HELD_OUT if kind == "unseen" else None,
+    )
+    folder = folder_of(work, kind)
+    vocabulary = {name: i for i, name in enumerate(sorted(styles.object_names()))}
+    encoder = load_encoder("efficientnet-lite0", threads=1)
+    for number in numbers:
+        if not (folder / f"{number:04d}.npy").exists():
+            _shard(number, stack, encoder, vocabulary, seed, folder)
+
+
+def make(work: Path, *, shards: int, seed: int, kind: str = "train", processes: int = 2) -> Path:
+    """Fill the cache of a kind (KINDS) up to `shards`; returns its folder."""
+    folder = folder_of(work, kind)
+    folder.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=_worker, args=(work, list(range(k, shards, processes)), seed, kind), daemon=True)
+        for k in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        if worker.exitcode != 0:
+            raise RuntimeError(f"a feature worker ended with code {worker.exitcode}")
+    return folder
+
+
+def load(folder: Path, *, confident: float = 0.3) -> FeatureSet:
+    """Every finished shard of a folder. Pseudo-labels under `confident` are dropped."""
+    shards, names, labels, boundary, entry, odd_ones = [], [], [], [], [], []
+    for path in sorted(folder.glob("[0-9]*[0-9].npy")):
+        shards.append(np.load(path, mmap_mode="r"))
+        for shot in json.loads(path.with_suffix(".json").read_text()):
+            names.append([(row + [-1, -1])[:2] for row in shot["names"]])
+            labels.append([
+                [c if s >= cut and not on and not odd else -1 for c, s, cut in zip(cs, ss, (confident, confident / 2))]
+                for cs, ss, on, odd in zip(shot["classes"], shot["scores"], shot["names"], shot["distractor"], strict=True)
+            ])
+            boundary.append(shot["boundary"])
+            entry.append(shot["entry"])
+            odd_ones.append(shot["distractor"])
+    return FeatureSet(shards, *map(np.array, (names, labels, boundary, entry, odd_ones)))

@@ -1,0 +1,206 @@
+"""Stream the sampled frames of a video, in chunks, from a background thread. Memory does not depend on the length."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from ..errors import InputError, UsageError
+from .channel import Channel
+from .container import open_container
+from .probe import VideoInfo, probe
+from .reader import frames_from
+from .sample import Grid, SampleSpec
+from .scale import Scaler
+
+
+@dataclass(frozen=True)
+class FrameChunk:
+    """Consecutive sampled frames. start: index of the first one among all sampled; frames (m, H, W, 3) uint8 RGB,
+    C-contiguous, owned by whoever receives it; times: seconds from the video's first frame, exact, increasing."""
+
+    start: int
+    frames: np.ndarray
+    times: tuple[Fraction, ...]
+
+
+@dataclass
+class DecodeStats:
+    """What was read; complete when the stream has been read to its end."""
+
+    sampled: int = 0
+    decoded: int = 0
+    corrupt_packets: int = 0
+    effective_fps: float | None = None
+    """Sampled frames over the seconds of the range that the video really covers."""
+    max_gap: float | None = None
+    """The most seconds between two sampled frames that follow each other."""
+    capped: bool = False
+    """`max_frames` left out frames that the sampling rate alone would have taken."""
+    first_time: Fraction | None = None
+    last_time: Fraction | None = None
+    duration: Fraction | None = None
+    """Seconds to the end of the last frame if the video was read to its end, else what its headers say."""
+
+
+def open_frames(path: str | Path, spec: SampleSpec, *, chunk_frames: int = 32, queue_chunks: int = 2) -> "FrameStream":
+    """Open a video for streaming: iterate the result for FrameChunks of at most `chunk_frames` frames.
+
+    The same frames and times come out whatever `chunk_frames` and `queue_chunks` (chunks decoded ahead).
+    Raises InputError here for a file that cannot be decoded, UsageError for a range outside the video.
+    Errors met while decoding are raised by the iteration.
+    """
+    if chunk_frames < 1:
+        raise UsageError("a chunk holds at least one frame", "ask for a chunk size above zero")
+    info = probe(path, stream=spec.stream)
+    if info.duration is not None and spec.begin >= info.duration:
+        raise UsageError(
+            f"the range starts at {float(spec.begin):g} s and {path} ends at {float(info.duration):g} s",
+            "give --start an earlier time",
+        )
+    return FrameStream(info, spec, chunk_frames, queue_chunks)
+
+
+class FrameStream:
+    """An iterator of FrameChunk and a context manager. `info`: what was probed; `stats`: what was read so far.
+
+    Close it, or use it in a `with`, or read it to its end: each joins the decoding thread.
+    """
+
+    def __init__(self, info: VideoInfo, spec: SampleSpec, chunk_frames: int, queue_chunks: int):
+        self.info, self.spec, self.stats = info, spec, DecodeStats(duration=info.duration)
+        self.size = spec.size or (info.height, info.width)
+        self._chunk_frames, self._queue_chunks = chunk_frames, queue_chunks
+        self._channel: Channel | None = None
+        self._done = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> FrameChunk:
+        if self._done:
+            raise StopIteration
+        if self._channel is None:
+            self._channel = Channel(self._produce, self._queue_chunks, "mambamia-decode")
+        try:
+            return next(self._channel)
+        except BaseException:
+            self._done = True
+            raise
+
+    def close(self) -> None:
+        """Stop decoding and join the thread. What was read so far stays in `stats`."""
+        self._done = True
+        if self._channel is not None:
+            self._channel.close()
+
+    # Below, everything runs in the decoding thread.
+
+    def _produce(self, put: Callable[[FrameChunk], None]) -> None:
+        known_end = self._range_end()
+        step, self.stats.capped = self.spec.step(known_end)
+        grid = Grid(self.spec.begin, self.spec.end, step, self.info.time_base)
+        chunk = _ChunkBuilder(self._chunk_frames, self.size)
+        scaler = Scaler(self.size, self.info.orientation)
+        previous = None  # (frame, time, seconds it lasts by its own account)
+        with closing(frames_from(self.info, self.spec.begin, self.stats)) as frames:
+            for frame, shown, length in frames:
+                if previous is not None:
+                    self._offer(grid, previous[0], previous[1], shown, chunk, scaler, put)
+                previous = frame, shown, length
+                if grid.over(shown):
+                    previous = None
+                    break
+        if previous is not None:
+            frame, shown, length = previous
+            self.stats.duration = shown + length
+            self._offer(grid, frame, shown, shown + length, chunk, scaler, put)
+        if chunk.times:
+            put(chunk.cut())
+        self._finish()
+
+    def _offer(self, grid: Grid, frame, shown, until, chunk, scaler, put) -> None:
+        """Take the frame on screen over [shown, until) if the sampling wants it, and hand over a chunk that is full."""
+        stats = self.stats
+        if not grid.take(shown, until):
+            if until > grid.start and self.spec.fps is None and self.spec.max_frames is not None:
+                stats.capped = True
+            return
+        moment = grid.time(shown)
+        scaler.into(frame, chunk.room())
+        chunk.times.append(moment)
+        if stats.last_time is not None:
+            stats.max_gap = max(stats.max_gap or 0.0, float(moment - stats.last_time))
+        stats.first_time = moment if stats.first_time is None else stats.first_time
+        stats.last_time = moment
+        stats.sampled += 1
+        if len(chunk.times) == self._chunk_frames:
+            put(chunk.cut())
+
+    def _finish(self) -> None:
+        stats, spec = self.stats, self.spec
+        if not stats.sampled:
+            end = f"{float(stats.duration):g} s" if stats.duration else "its end"
+            raise InputError(
+                f"{self.info.path} has no frame to decode from {float(spec.begin):g} s to {end}",
+                "choose another range, or check that the file plays there",
+            )
+        end = min(spec.end, stats.duration) if spec.end and stats.duration else stats.duration
+        if end and end > spec.begin:
+            stats.effective_fps = float(stats.sampled / (end - spec.begin))
+
+    def _range_end(self) -> Fraction | None:
+        """Where the range ends, when that has to be known before the first frame (to spread `max_frames`)."""
+        ends = [t for t in (self.spec.end, self.info.duration) if t is not None]
+        if self.spec.max_frames is not None and self.info.duration is None:
+            ends.append(measure_duration(self.info))
+        return min(ends, default=None)
+
+
+class _ChunkBuilder:
+    """Room for the frames of the chunk in the making."""
+
+    def __init__(self, capacity: int, size: tuple[int, int]):
+        self._shape = (capacity, *size, 3)
+        self._frames: np.ndarray | None = None
+        self._start = 0
+        self.times: list[Fraction] = []
+
+    def room(self) -> np.ndarray:
+        if self._frames is None:
+            self._frames = np.empty(self._shape, np.uint8)
+        return self._frames[len(self.times)]
+
+    def cut(self) -> FrameChunk:
+        count = len(self.times)
+        chunk = FrameChunk(self._start, self._frames[:count], tuple(self.times))
+        self._start, self._frames, self.times = self._start + count, None, []
+        return chunk
+
+
+def measure_duration(info: VideoInfo) -> Fraction | None:
+    """Seconds from the first frame to the end of the last, by reading every packet and decoding none."""
+    count, last = 0, None
+    with open_container(info.path) as container:
+        stream = container.streams[info.stream]
+        try:
+            for packet in container.demux(stream):
+                count += bool(packet.size)
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                last = stamp if last is None or (stamp is not None and stamp > last) else last
+        except (OSError, ValueError):
+            pass  # damaged further on: so far is what can be decoded
+        length = 1 / (info.fps or Fraction(25))
+        if info.clock == "rate" or last is None:
+            return count * length or None
+        return last * Fraction(stream.time_base) - info.start_time + length
