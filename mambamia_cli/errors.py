@@ -51,6 +51,13 @@ class OutOfMemoryError(MambamiaError):
     error_class = "memory"
 
 
+class TimedOutError(MambamiaError):
+    """A video took longer than `--timeout` allows."""
+
+    exit_code = 124
+    error_class = "timeout"
+
+
 class OutputError(MambamiaError):
     """A result could not be written: the folder is missing, read-only or full."""
 
@@ -58,4 +65,11 @@ class OutputError(MambamiaError):
     error_class = "output"
 
 
+EXIT_SOME_FAILED = 1
+"""Several inputs, and at least one of them failed. One input alone gives its own class's code."""
+
 EXIT_INTERRUPTED = 130
+"""Ctrl-C (128 + SIGINT)."""
+
+EXIT_TERMINATED = 143
+"""SIGTERM (128 + SIGTERM)."""

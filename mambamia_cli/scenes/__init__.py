@@ -1,0 +1,1 @@
+"""Delta curve -> scene markers -> table and plot. Imports no torch."""

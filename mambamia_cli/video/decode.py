@@ -5,19 +5,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from ..errors import InputError, UsageError
 from .channel import Channel
-from .probe import VideoInfo, open_container, probe
-from .reader import FrameReader
+from .container import open_container
+from .probe import VideoInfo, probe
+from .reader import frames_from
 from .sample import Grid, SampleSpec
 from .scale import Scaler
-
-# How far before a time to seek, tried in turn until the first frame that comes out is not after it. A seek goes by
-# decoding times and may land on a keyframe that is shown a little later than asked; 0 from the end is the whole file.
-_SEEK_BACK = (Fraction(0), Fraction(2), Fraction(15))
+from .sparse import GiveUp, SparseReader, pays
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,13 @@ class FrameStream:
         self._channel: Channel | None = None
         self._done = False
 
-    def __enter__(self) -> "FrameStream":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[FrameChunk]:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> FrameChunk:
@@ -109,45 +108,62 @@ class FrameStream:
     # Below, everything runs in the decoding thread.
 
     def _produce(self, put: Callable[[FrameChunk], None]) -> None:
-        known_end = self._range_end()
-        step, self.stats.capped = self.spec.step(known_end)
+        step, self.stats.capped = self.spec.step(self._range_end())
         grid = Grid(self.spec.begin, self.spec.end, step, self.info.time_base)
         chunk = _ChunkBuilder(self._chunk_frames, self.size)
         scaler = Scaler(self.size, self.info.orientation)
+        with closing(self._sampled(grid)) as frames:
+            for frame, shown in frames:
+                scaler.into(frame, chunk.room())
+                chunk.times.append(grid.time(shown))
+                self._count(chunk.times[-1])
+                if len(chunk.times) == self._chunk_frames:
+                    put(chunk.cut())
+        if chunk.times:
+            put(chunk.cut())
+        if self.spec.fps is None and self.spec.max_frames is not None:
+            self.stats.capped = grid.passed > 0
+        self._finish()
+
+    def _sampled(self, grid: Grid) -> Iterator[tuple["object", Fraction]]:
+        """(frame, time) of the frames the grid takes, in the cheapest way that gives exactly these."""
+        begin = grid.start
+        if pays(self.info, grid.step):
+            reader = SparseReader(self.info, grid)
+            try:
+                for item in reader:
+                    yield item
+                    self.stats.decoded = reader.decoded
+                self.stats.decoded = reader.decoded
+                self.stats.duration = reader.duration or self.stats.duration
+                return
+            except GiveUp:
+                begin, grid.tick = reader.done_to
+        yield from self._dense(grid, begin)
+
+    def _dense(self, grid: Grid, begin: Fraction) -> Iterator[tuple["object", Fraction]]:
+        """The frames the grid takes, by decoding every one from the one on screen at `begin` on."""
         previous = None  # (frame, time, seconds it lasts by its own account)
-        with closing(self._frames(self.spec.begin)) as frames:
+        with closing(frames_from(self.info, begin, self.stats)) as frames:
             for frame, shown, length in frames:
-                if previous is not None:
-                    self._offer(grid, previous[0], previous[1], shown, chunk, scaler, put)
+                if previous is not None and grid.take(previous[1], shown):
+                    yield previous[:2]
                 previous = frame, shown, length
                 if grid.over(shown):
-                    previous = None
-                    break
+                    return
         if previous is not None:
             frame, shown, length = previous
             self.stats.duration = shown + length
-            self._offer(grid, frame, shown, shown + length, chunk, scaler, put)
-        if chunk.times:
-            put(chunk.cut())
-        self._finish()
+            if grid.take(shown, shown + length):
+                yield frame, shown
 
-    def _offer(self, grid: Grid, frame, shown, until, chunk, scaler, put) -> None:
-        """Take the frame on screen over [shown, until) if the sampling wants it, and hand over a chunk that is full."""
+    def _count(self, moment: Fraction) -> None:
         stats = self.stats
-        if not grid.take(shown, until):
-            if until > grid.start and self.spec.fps is None and self.spec.max_frames is not None:
-                stats.capped = True
-            return
-        moment = grid.time(shown)
-        scaler.into(frame, chunk.room())
-        chunk.times.append(moment)
         if stats.last_time is not None:
             stats.max_gap = max(stats.max_gap or 0.0, float(moment - stats.last_time))
         stats.first_time = moment if stats.first_time is None else stats.first_time
         stats.last_time = moment
         stats.sampled += 1
-        if len(chunk.times) == self._chunk_frames:
-            put(chunk.cut())
 
     def _finish(self) -> None:
         stats, spec = self.stats, self.spec
@@ -167,32 +183,6 @@ class FrameStream:
         if self.spec.max_frames is not None and self.info.duration is None:
             ends.append(measure_duration(self.info))
         return min(ends, default=None)
-
-    def _frames(self, start: Fraction) -> Iterator[tuple["object", Fraction, Fraction]]:
-        """(frame, time, length) from the frame on screen at `start` on, or the first one that decodes."""
-        info, stats = self.info, self.stats
-        before = (0, 0)  # counted in attempts at seeking that were given up
-        for back in (*_SEEK_BACK, None):
-            with open_container(info.path) as container:
-                stream = container.streams[info.stream]
-                target = None if back is None else start - back
-                if target is not None and target > 0 and info.clock == "pts":
-                    if not _seek(container, stream, target + info.start_time):
-                        continue
-                else:
-                    target = None
-                reader = FrameReader(container, stream, info.clock, info.start_time)
-                for i, (frame, shown) in enumerate(reader):
-                    if i == 0 and shown > start and target is not None:
-                        before = before[0] + reader.decoded, before[1]
-                        break  # landed too late: seek further back
-                    stats.decoded = before[0] + reader.decoded
-                    stats.corrupt_packets = before[1] + reader.corrupt
-                    yield frame, shown, reader.length(frame)
-                else:
-                    stats.corrupt_packets = before[1] + reader.corrupt
-                    if reader.decoded or target is None:
-                        return
 
 
 class _ChunkBuilder:
@@ -214,15 +204,6 @@ class _ChunkBuilder:
         chunk = FrameChunk(self._start, self._frames[:count], tuple(self.times))
         self._start, self._frames, self.times = self._start + count, None, []
         return chunk
-
-
-def _seek(container, stream, moment: Fraction) -> bool:
-    """Go to a keyframe at or before a container time in seconds. False when the container cannot."""
-    try:
-        container.seek(int(moment // stream.time_base), stream=stream, backward=True)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def measure_duration(info: VideoInfo) -> Fraction | None:

@@ -1,0 +1,133 @@
+"""The `mambamia` command. Parse -> plan -> run.
+
+A command function parses and plans: it checks all that can be checked without weights or decoding, and returns a job.
+`run` then runs the job and turns whatever happens into an exit code.
+"""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from mambamia_cli import __version__
+from mambamia_cli.cli import ask, bench, doctor, models, scenes, summarize, train
+from mambamia_cli.cli.console import Console
+from mambamia_cli.cli.failures import translate
+from mambamia_cli.cli.output import UNENCODABLE, ReaderGone
+from mambamia_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+
+Job = Callable[[], int]
+"""What a command returns: the work, still to be done; calling it gives the exit code."""
+
+_UsageProblem = typer.BadParameter.__mro__[1]
+"""Click's UsageError. Typer carries click under a private name in some versions; this is it in all of them."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Ask, mark scenes in and summarise long videos on one machine, through the MambaMia compressor.",
+    epilog="Exit codes: 0 done, 1 some input failed, 2 usage, 3 input, 4 download, 5 model, 6 memory, 124 timeout, 130 Ctrl-C.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"mambamia {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+    pass
+
+
+app.command("ask")(ask.ask)
+app.command("scenes")(scenes.scenes)
+app.command("summarize")(summarize.summarize)
+app.add_typer(models.app, name="models")
+app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
+app.command("train")(train.train)
+
+
+class _Signals:
+    """Ctrl-C and SIGTERM as one exception, remembered: a library may swallow it or dress it up as another error."""
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def _catch(self, number: int, _frame: Any) -> None:
+        self.caught = number
+        raise KeyboardInterrupt
+
+    def __enter__(self) -> "_Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._catch)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def run(argv: list[str]) -> int:
+    """Run the command line `argv` (without the program's name) and return its exit code. Never raises for bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=UNENCODABLE)
+    debug, console, signals = "--debug" in argv, Console(), _Signals()
+    _quiet_libraries(debug)
+    try:
+        with signals:
+            return _parse_and_run(argv)
+    except (ReaderGone, BrokenPipeError):
+        # Nothing failed: the reader has had enough. Python would complain at exit when it flushes, so give it a sink.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except _UsageProblem as problem:
+        console.error(_usage_sentence(problem))
+        return 2
+    except (Exception, KeyboardInterrupt) as error:
+        if signals.caught is not None or isinstance(error, KeyboardInterrupt):
+            console.error("interrupted")
+            return EXIT_TERMINATED if signals.caught == signal.SIGTERM else EXIT_INTERRUPTED
+        if debug:
+            traceback.print_exc()
+        problem = translate(error)
+        console.error(str(problem))
+        return problem.exit_code
+
+
+def _parse_and_run(argv: list[str]) -> int:
+    job = typer.main.get_command(app).main(argv, prog_name="mambamia", standalone_mode=False)
+    code = job() if callable(job) else int(job or 0)
+    sys.stdout.flush()
+    return code
+
+
+def _usage_sentence(problem: Any) -> str:
+    """Click's complaint as one sentence that ends with where to look."""
+    context = getattr(problem, "ctx", None)
+    where = context.command_path if context is not None else "mambamia"
+    return f"{problem.format_message().rstrip('.')}; see '{where} --help'"
+
+
+def _quiet_libraries(debug: bool) -> None:
+    """Libraries write bars and advice to stderr, where only our own words belong; --debug lets them speak."""
+    if debug:
+        return
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+                        ("TOKENIZERS_PARALLELISM", "false"), ("BITSANDBYTES_NOWELCOME", "1")):  # fmt: skip
+        os.environ.setdefault(name, value)

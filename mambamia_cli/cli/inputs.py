@@ -1,0 +1,136 @@
+"""What the commands share between parsing and running: checks of the inputs and the loop over several of them."""
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mambamia_cli.cli.console import Console
+from mambamia_cli.cli.failures import translate
+from mambamia_cli.cli.options import Options
+from mambamia_cli.cli.output import Output, ReaderGone
+from mambamia_cli.errors import EXIT_SOME_FAILED, InputError, ModelError, OutputError, TimedOutError, UsageError
+from mambamia_cli.records import ErrorRecord, to_json
+
+
+def is_url(text: str) -> bool:
+    """http and https addresses; everything else is a path."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def check_source(source: str) -> None:
+    """Refuse what cannot be a video before anything is loaded.
+
+    Raises:
+        InputError: missing, a folder, empty or unreadable.
+        UsageError: an empty name.
+    """
+    if not source:
+        raise UsageError("the name of a video is empty", "give a file or a URL")
+    if is_url(source):
+        return
+    if os.path.isdir(source):
+        raise InputError(f"{source} is a folder", "give a video file, for example {0}/*.mp4".format(source.rstrip("/")))
+    if not os.path.exists(source):
+        raise InputError(f"{source} does not exist", "check the path")
+    if not os.access(source, os.R_OK):
+        raise InputError(f"{source} cannot be read", "check its permissions")
+    if os.path.isfile(source) and os.path.getsize(source) == 0:
+        raise InputError(f"{source} is empty", "check that its download or recording finished")
+
+
+def plan(sources: Sequence[str], options: Options, *, results: int = 1) -> Output:
+    """Check what a run over `sources` needs and give its output. One bad source alone is refused here; among several
+    it fails by itself later and the rest are done.
+
+    Raises:
+        MambamiaError: of the class that fits.
+    """
+    if options.format == "json" and results > 1:
+        raise UsageError(f"--json holds one record and this run makes {results}", "use -j for one record a line")
+    if len(sources) == 1:
+        check_source(sources[0])
+    output = Output(options.output)
+    output.check()
+    check_not_input(options.output, sources, "-o")
+    from mambamia_cli.models.folder import read_folder
+
+    read_folder(options.model)
+    return output
+
+
+def check_not_input(path: str | None, sources: Sequence[str], flag: str) -> None:
+    """Refuse to write over one of the videos."""
+    if path is not None and any(os.path.exists(path) and os.path.exists(s) and os.path.samefile(path, s) for s in sources):
+        raise OutputError(f"{flag} {path} is one of the videos", "give another name")
+
+
+def engine(options: Options, console: Console) -> Any:
+    """The models of a run, shared by all its videos; nothing is loaded until it is needed."""
+    from mambamia_cli.pipeline import Models
+
+    return Models(options.model, device=options.device, quant=options.quant, threads=options.threads,
+                  seed=options.seed, progress=console.progress)  # fmt: skip
+
+
+def opened(source: str, options: Options, models: Any, console: Console, default_rate: Any) -> Any:
+    """A `pipeline.Video` over `source` as the options say."""
+    from mambamia_cli.pipeline import open_video
+
+    start, end = options.span()
+    return open_video(source, models=models, fps=options.rate(default_rate), max_frames=options.max_frames, start=start,
+                      end=end, token_budget=options.token_budget, stream=options.video_track,
+                      progress=console.progress, warn=console.warn)  # fmt: skip
+
+
+def each(sources: Sequence[str], options: Options, console: Console, output: Output, work: Callable[[str], None]) -> int:
+    """Do `work` on each source. Of several, the failed ones are reported and the rest are done.
+
+    Returns:
+        0, or 1 when any of several failed. One source alone raises what it failed with.
+    """
+    failed = 0
+    for source in sources:
+        console.begin(source)
+        try:
+            with time_limit(options.timeout, source):
+                check_source(source)
+                work(source)
+        except (ReaderGone, OutputError):
+            raise  # the next source would meet the same
+        except Exception as error:
+            problem = translate(error)
+            if options.format == "jsonl":
+                reason = {"class": problem.error_class, "message": problem.message, "hint": problem.hint}
+                output.write(to_json(ErrorRecord(source, reason)) + "\n")
+                output.finish_record()
+            if len(sources) == 1 or isinstance(problem, ModelError):
+                raise  # without its model, no other source can do better
+            if options.debug:
+                traceback.print_exc()
+            console.error(f"{source}: {problem}" if source not in problem.message else str(problem))
+            failed += 1
+        finally:
+            console.clear()
+    return EXIT_SOME_FAILED if failed else 0
+
+
+@contextmanager
+def time_limit(seconds: float | None, source: str) -> Iterator[None]:
+    """Raise TimedOutError in the main thread after `seconds`; None = no limit."""
+    if seconds is None:
+        yield
+        return
+
+    def expire(_number: int, _frame: Any) -> None:
+        raise TimedOutError(f"{source} took longer than {seconds:g} s", "raise --timeout or look at less of it")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

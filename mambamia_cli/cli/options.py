@@ -1,0 +1,176 @@
+"""Every shared option once: its flags, default, range and help. Commands name the fields they take.
+
+`Options` is the table: a frozen dataclass whose fields carry what Typer needs to know. `@takes("fps", "start", ...)`
+turns the named fields into parameters of a command and hands the command one `Options` in their place.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from typing import Annotated, Any
+
+import typer
+
+from mambamia_cli.errors import UsageError
+
+SAMPLING, MODEL, ANSWER, OUTPUT = "Time and sampling", "Model and device", "Answer", "Output"
+QUANTS = ("auto", "nf4", "fp4", "int8", "bf16", "fp32")
+
+
+def _option(default: Any, *flags: str, help: str, panel: str, **range_: Any) -> Any:
+    return field(default=default, metadata={"flags": flags, "help": help, "panel": panel, **range_})
+
+
+@dataclass(frozen=True)
+class Options:
+    """The shared options of a run, as typed by the user; `None` means "not given"."""
+
+    fps: str | None = _option(
+        None, "--fps", panel=SAMPLING, metavar="N",
+        help="Frames a second to look at: 2, 0.5, 30000/1001, or 'all'. Default 1; scenes and summarize 4.")  # fmt: skip
+    max_frames: int | None = _option(
+        None, "--max-frames", panel=SAMPLING, min=1, metavar="N",
+        help="Look at no more than N frames, spread evenly. Says so when it bites.")  # fmt: skip
+    start: str | None = _option(
+        None, "--start", "-s", panel=SAMPLING, metavar="T",
+        help="Start at T: 95, 95.5, 1:35, 1:02:03.5 or 1h2m3s. A bare number is seconds.")  # fmt: skip
+    end: str | None = _option(None, "--end", "-e", panel=SAMPLING, metavar="T", help="Stop before T.")
+    video_track: int | None = _option(
+        None, "--video-track", panel=SAMPLING, min=0, metavar="N",
+        help="Which stream of the file, by the index ffprobe shows. Default: the main video stream.")  # fmt: skip
+    model: str = _option(
+        "mambamia-tiny", "--model", "-m", panel=MODEL, metavar="NAME|DIR",
+        help="MambaMia model: a name or a folder. See 'mambamia models list'.")  # fmt: skip
+    device: str = _option("auto", "--device", panel=MODEL, metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
+    quant: str = _option(
+        "auto", "--quant", panel=MODEL, choices=QUANTS, metavar="|".join(QUANTS),
+        help="Weights of the language model. 'auto' is nf4 on a GPU and what measures best on a CPU.")  # fmt: skip
+    threads: int | None = _option(None, "--threads", panel=MODEL, min=1, metavar="N", help="CPU threads.")
+    seed: int = _option(0, "--seed", panel=MODEL, min=0, metavar="N", help="Seed of whatever is random.")
+    token_budget: int | None = _option(
+        None, "--token-budget", panel=ANSWER, min=1, metavar="N",
+        help="Visual tokens the language model may see; decides how many frames are kept. Default: the model's.")  # fmt: skip
+    max_tokens: int = _option(128, "--max-tokens", panel=ANSWER, min=1, metavar="N", help="Longest answer, in tokens.")
+    json: bool = _option(False, "--json", panel=OUTPUT, help="The result as one indented JSON record.")
+    jsonl: bool = _option(False, "--jsonl", "-j", panel=OUTPUT, help="One JSON record a line; failed inputs get one too.")
+    output: str | None = _option(
+        None, "--output", "-o", panel=OUTPUT, metavar="FILE",
+        help="Write results to FILE, whole or not at all, in place of stdout.")  # fmt: skip
+    timeout: float | None = _option(
+        None, "--timeout", panel=OUTPUT, min=0.001, metavar="SECONDS", help="Give up on a video after so long.")  # fmt: skip
+    quiet: bool = _option(False, "--quiet", "-q", panel=OUTPUT, help="No progress and no warnings.")
+    verbose: bool = _option(False, "--verbose", "-v", panel=OUTPUT, help="Say more on stderr; a heartbeat without a terminal.")
+    debug: bool = _option(False, "--debug", panel=OUTPUT, help="Show the traceback of an error.")
+
+    @property
+    def format(self) -> str:
+        """"text", "json" or "jsonl"."""
+        return "json" if self.json else "jsonl" if self.jsonl else "text"
+
+    def check(self) -> None:
+        """Refuse what no table entry can: options that contradict each other or do not parse.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        if self.json and self.jsonl:
+            raise UsageError("--json and --jsonl exclude each other", "give one of them")
+        if self.quiet and self.verbose:
+            raise UsageError("-q and -v exclude each other", "give one of them")
+        device = self.device.partition(":")
+        if device[0] not in ("auto", "cpu", "cuda", "mps") or (device[1] and not (device[0] == "cuda" and device[2].isdigit())):
+            raise UsageError(f"--device {self.device} is not a device", "use auto, cpu, cuda, cuda:N or mps")
+        self.rate(None)
+        start, end = self.span()
+        if end is not None and end <= (start or 0):
+            raise UsageError(f"--end {self.end} is not after the start", "give an end later than the start")
+
+    def rate(self, default: Fraction | None) -> Fraction | None:
+        """`--fps` as frames a second; None = every frame; `default` when it was not given."""
+        if self.fps is None:
+            return default
+        return parse_rate(self.fps)
+
+    def span(self) -> tuple[Fraction | None, Fraction | None]:
+        """`--start` and `--end` in seconds."""
+        from mambamia_cli.video.timespec import parse_time
+
+        return (parse_time(self.start) if self.start is not None else None,
+                parse_time(self.end) if self.end is not None else None)  # fmt: skip
+
+
+def parse_rate(text: str) -> Fraction | None:
+    """"2", "0.5", "30000/1001" -> frames a second; "all" -> None, every frame.
+
+    Raises:
+        UsageError: it is none of these or not positive.
+    """
+    if text.strip().lower() == "all":
+        return None
+    try:
+        rate = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0 or rate > 1000:
+        raise UsageError(f"--fps {text} is not a frame rate", "give a number above 0 and up to 1000, such as 2 or 0.5, or 'all'")
+    return rate
+
+
+def parse_length(text: str, flag: str) -> float:
+    """A length of time, "0.6", "0.6s" or "1:30" -> seconds."""
+    from mambamia_cli.video.timespec import parse_time
+
+    try:
+        return float(parse_time(text))
+    except UsageError as error:
+        raise UsageError(f"{flag} {text} is not a length of time", "give seconds, such as 0.6 or 0.6s") from error
+
+
+IO = ("json", "jsonl", "output", "timeout", "quiet", "verbose", "debug")
+FRAMES = ("fps", "max_frames", "start", "end", "video_track")
+ENGINE = ("model", "device", "threads", "seed")
+LANGUAGE = ("quant", "token_budget", "max_tokens")
+QUIET = ("quiet", "verbose", "debug")
+
+
+def takes(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the named options of the table; it receives them as its keyword argument `options`."""
+    table = {f.name: f for f in fields(Options)}
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(**given: Any) -> Any:
+            options = Options(**{name: given.pop(name) for name in names})
+            options.check()
+            return command(**given, options=options)
+
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+        shared = [_parameter(table[name]) for name in names]
+        wrapper.__name__, wrapper.__doc__, wrapper.__module__ = command.__name__, command.__doc__, command.__module__
+        wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared)])  # fmt: skip
+        wrapper.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
+        return wrapper
+
+    return decorate
+
+
+def _parameter(entry: Any) -> inspect.Parameter:
+    """A row of the table as a Typer parameter."""
+    meta = entry.metadata
+    extra = {key: meta[key] for key in ("min", "max", "metavar") if key in meta}
+    if "choices" in meta:
+        extra["callback"] = _one_of(meta["choices"], meta["flags"][0])
+    option = typer.Option(*meta["flags"], help=meta["help"], rich_help_panel=meta["panel"],
+                          show_default=entry.default not in (None, False), **extra)  # fmt: skip
+    return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default,
+                             annotation=Annotated[entry.type, option])  # fmt: skip
+
+
+def _one_of(choices: tuple[str, ...], flag: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value not in choices:
+            raise UsageError(f"{flag} {value} is not known", f"use one of {', '.join(choices)}")
+        return value
+
+    return check

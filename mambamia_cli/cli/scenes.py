@@ -1,0 +1,75 @@
+"""`mambamia scenes`: scene markers from the delta curve."""
+
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Annotated
+
+import typer
+
+from mambamia_cli.cli import inputs
+from mambamia_cli.cli.console import Console
+from mambamia_cli.cli.options import ENGINE, FRAMES, IO, OUTPUT, Options, parse_length, takes
+from mambamia_cli.cli.output import Output, write_atomic
+from mambamia_cli.errors import UsageError
+from mambamia_cli.records import ScenesRecord, to_json
+from mambamia_cli.scenes.table import Look, render
+
+DEFAULT_RATE = Fraction(4)
+MARKING = "Marking"
+
+
+@takes(*FRAMES, *ENGINE, *IO)
+def scenes(
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO", show_default=False, help="Files or URLs.")],
+    threshold: Annotated[float | None, typer.Option("--threshold", min=0.0, metavar="X", show_default=False, rich_help_panel=MARKING,
+        help="Contrast a peak of the delta curve must have. Lower gives more markers. Default: the model's.")] = None,
+    min_scene_len: Annotated[str, typer.Option("--min-scene-len", metavar="T", rich_help_panel=MARKING,
+        help="No scene is shorter.")] = "0.6s",
+    plot: Annotated[str | None, typer.Option("--plot", metavar="FILE.png|svg", show_default=False, rich_help_panel=OUTPUT,
+        help="Draw the delta curve with its markers (one video).")] = None,
+    *,
+    options: Options,
+) -> Callable[[], int]:  # fmt: skip
+    """Mark the scenes of videos: where the compressor's delta-time peaks, a new scene begins."""
+    shortest = parse_length(min_scene_len, "--min-scene-len")
+    output = inputs.plan(videos, options, results=len(videos))
+    if plot is not None:
+        _check_plot(plot, videos)
+    return lambda: _run(videos, threshold, shortest, plot, options, output)
+
+
+def _check_plot(plot: str, videos: list[str]) -> None:
+    if len(videos) > 1:
+        raise UsageError("--plot draws one video", "run scenes once for each video")
+    if not plot.lower().endswith((".png", ".svg")):
+        raise UsageError(f"--plot {plot} is neither .png nor .svg", "end its name with one of them")
+    inputs.check_not_input(plot, videos, "--plot")
+    Output(plot).check()
+
+
+def _run(videos: list[str], threshold: float | None, shortest: float, plot: str | None, options: Options, output: Output) -> int:
+    console = Console(quiet=options.quiet, verbose=options.verbose)
+    models = inputs.engine(options, console)
+
+    def work(source: str) -> None:
+        video = inputs.opened(source, options, models, console, DEFAULT_RATE)
+        record = video.scenes(threshold=threshold, min_scene_len=shortest)
+        console.clear()
+        if plot is not None:
+            from mambamia_cli.scenes.plot import draw
+
+            write_atomic(plot, draw(record, plot.rsplit(".", 1)[1].lower()))
+        output.write(_text(record, options, several=len(videos) > 1))
+        output.finish_record()
+        console.note(", ".join(f"{name} {value:.2f} s" for name, value in record.timing_s.items()))
+
+    with output:
+        return inputs.each(videos, options, console, output, work)
+
+
+def _text(record: ScenesRecord, options: Options, *, several: bool) -> str:
+    if options.format != "text":
+        return to_json(record, indent=2 if options.format == "json" else None) + "\n"
+    look = Look.of(sys.stdout) if options.output in (None, "-") else Look()
+    return render(record, look) + ("\n\n" if several else "\n")

@@ -1,0 +1,87 @@
+"""The text and the picture of a scenes record."""
+
+import io
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from mambamia_cli.records import SamplingRecord, Scene, ScenesRecord, VideoRecord
+from mambamia_cli.scenes.plot import draw, thin, ticks
+from mambamia_cli.scenes.table import BLOCKS, Look, render, sparkline
+
+
+def record(name="a.mp4", length=10.0, cuts=(4.0,), fps=4):
+    edges = [0.0, *cuts, length]
+    scenes = tuple(Scene(n, a, b, 0.0 if n == 1 else 5.0 * n) for n, (a, b) in enumerate(zip(edges, edges[1:], strict=False), 1))
+    delta = tuple((i / fps, 1.0 if i / fps in cuts else 0.1) for i in range(int(length * fps)))
+    return ScenesRecord(VideoRecord(name), SamplingRecord("fps"), scenes, delta, range=(0.0, length))
+
+
+def test_the_table_has_a_row_a_scene_with_timecodes_and_the_marker_stands_over_its_peak():
+    lines = render(record(cuts=(4.0, 7.5))).splitlines()
+    assert lines[0].startswith("a.mp4  3 scenes in 10.0 s")
+    assert lines[-3:] == [
+        "   1  00:00:00.000  00:00:04.000     4.00 s",
+        "   2  00:00:04.000  00:00:07.500     3.50 s      10.0  ███████",
+        "   3  00:00:07.500  00:00:10.000     2.50 s      15.0  ██████████",
+    ]
+    marks, curve = lines[2], lines[3]
+    for at in (i for i, c in enumerate(marks) if c == "▾"):
+        assert curve[at] == "█"
+    assert marks.count("▾") == 2
+
+
+def test_no_line_is_wider_than_the_terminal_and_a_pipe_gets_no_escape_codes():
+    for width in (40, 80, 120):
+        text = render(record(), Look(width=width))
+        assert max(map(len, text.splitlines())) <= max(width, 62) and "\x1b" not in text
+    assert "\x1b[1m" in render(record(), Look(color=True))
+    assert render(record(), Look(unicode=False)).isascii()
+
+
+def test_a_name_cannot_steer_the_terminal():
+    assert "\x1b" not in render(record(name="a\x1b[2Jb\n.mp4")) and "\nb" not in render(record(name="a\nb.mp4"))
+
+
+def test_sparkline_keeps_every_peak_whatever_the_width():
+    delta = tuple((i / 4, 1.0 if i in (1000, 20000, 43000) else 0.1) for i in range(43200))  # three hours at 4 a second
+    assert sparkline(delta, 0, 10800, 60).count(BLOCKS[-1]) == 3
+
+
+def test_sparkline_draws_a_nearly_flat_curve_flat():
+    delta = tuple((i / 4, 1.0 + 0.01 * (i % 2)) for i in range(400))
+    assert len(set(sparkline(delta, 0, 100, 60))) == 1
+
+
+def test_thinning_keeps_peaks_at_their_own_time():
+    delta = tuple((i / 4, 5.0 if i == 31234 else 0.1) for i in range(43200))
+    times, low, high = thin(delta, 3000)
+    assert len(times) <= 3000 and times[int(np.argmax(high))] == 31234 / 4 and max(low) == 0.1
+
+
+@pytest.mark.parametrize("start, end", [(0, 0.4), (0, 9), (0, 180), (95, 240), (0, 10800), (0, 100000)])
+def test_ticks_are_round_times_inside_the_range(start, end):
+    times = ticks(start, end)
+    assert 1 <= len(times) <= 15 and all(start <= t <= end for t in times)
+
+
+def test_png_shows_the_markers_where_they_are():
+    from matplotlib.image import imread
+
+    pixels = imread(io.BytesIO(draw(record(length=100.0, cuts=(25.0, 75.0)))))[..., :3]  # (H, W, 3)
+    red = (pixels[..., 0] > 0.75) & (pixels[..., 1] < 0.35) & (pixels[..., 2] < 0.35)
+    columns = np.flatnonzero(red.sum(axis=0) >= 15)  # the ticks; digits are smaller
+    groups = np.split(columns, np.flatnonzero(np.diff(columns) > 2) + 1)
+    assert len(groups) == 2
+    width = pixels.shape[1]
+    assert (groups[1].mean() - groups[0].mean()) / width == pytest.approx(0.5, abs=0.05)
+
+
+def test_svg_is_well_formed_and_escapes_the_name():
+    root = ElementTree.fromstring(draw(record(name="<b>&$x_1$.mp4"), "svg"))
+    assert root.tag.endswith("svg")
+
+
+def test_the_same_record_gives_the_same_picture():
+    assert draw(record()) == draw(record())
