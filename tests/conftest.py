@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fixtures import videos  # noqa: E402
+from fixtures import videos
 
 
 def _real_clip(name: str) -> Path:

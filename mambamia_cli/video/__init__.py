@@ -17,7 +17,7 @@ _WHERE = {
     "open_frames": "decode",
     "parse_time": "timespec",
 }
-__all__ = sorted(_WHERE)
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str):

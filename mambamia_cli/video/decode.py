@@ -1,23 +1,21 @@
 """Stream the sampled frames of a video, in chunks, from a background thread. Memory does not depend on the length."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from ..errors import InputError, UsageError
 from .channel import Channel
-from .probe import VideoInfo, open_container, probe
-from .reader import FrameReader
+from .container import open_container
+from .probe import VideoInfo, probe
+from .reader import frames_from
 from .sample import Grid, SampleSpec
 from .scale import Scaler
-
-# How far before a time to seek, tried in turn until the first frame that comes out is not after it. A seek goes by
-# decoding times and may land on a keyframe that is shown a little later than asked; 0 from the end is the whole file.
-_SEEK_BACK = (Fraction(0), Fraction(2), Fraction(15))
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,13 @@ class FrameStream:
         self._channel: Channel | None = None
         self._done = False
 
-    def __enter__(self) -> "FrameStream":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[FrameChunk]:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> FrameChunk:
@@ -115,7 +113,7 @@ class FrameStream:
         chunk = _ChunkBuilder(self._chunk_frames, self.size)
         scaler = Scaler(self.size, self.info.orientation)
         previous = None  # (frame, time, seconds it lasts by its own account)
-        with closing(self._frames(self.spec.begin)) as frames:
+        with closing(frames_from(self.info, self.spec.begin, self.stats)) as frames:
             for frame, shown, length in frames:
                 if previous is not None:
                     self._offer(grid, previous[0], previous[1], shown, chunk, scaler, put)
@@ -168,32 +166,6 @@ class FrameStream:
             ends.append(measure_duration(self.info))
         return min(ends, default=None)
 
-    def _frames(self, start: Fraction) -> Iterator[tuple["object", Fraction, Fraction]]:
-        """(frame, time, length) from the frame on screen at `start` on, or the first one that decodes."""
-        info, stats = self.info, self.stats
-        before = (0, 0)  # counted in attempts at seeking that were given up
-        for back in (*_SEEK_BACK, None):
-            with open_container(info.path) as container:
-                stream = container.streams[info.stream]
-                target = None if back is None else start - back
-                if target is not None and target > 0 and info.clock == "pts":
-                    if not _seek(container, stream, target + info.start_time):
-                        continue
-                else:
-                    target = None
-                reader = FrameReader(container, stream, info.clock, info.start_time)
-                for i, (frame, shown) in enumerate(reader):
-                    if i == 0 and shown > start and target is not None:
-                        before = before[0] + reader.decoded, before[1]
-                        break  # landed too late: seek further back
-                    stats.decoded = before[0] + reader.decoded
-                    stats.corrupt_packets = before[1] + reader.corrupt
-                    yield frame, shown, reader.length(frame)
-                else:
-                    stats.corrupt_packets = before[1] + reader.corrupt
-                    if reader.decoded or target is None:
-                        return
-
 
 class _ChunkBuilder:
     """Room for the frames of the chunk in the making."""
@@ -214,15 +186,6 @@ class _ChunkBuilder:
         chunk = FrameChunk(self._start, self._frames[:count], tuple(self.times))
         self._start, self._frames, self.times = self._start + count, None, []
         return chunk
-
-
-def _seek(container, stream, moment: Fraction) -> bool:
-    """Go to a keyframe at or before a container time in seconds. False when the container cannot."""
-    try:
-        container.seek(int(moment // stream.time_base), stream=stream, backward=True)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def measure_duration(info: VideoInfo) -> Fraction | None:

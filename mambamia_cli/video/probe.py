@@ -1,24 +1,17 @@
-"""What a video file holds, and the one place where a container is opened."""
+"""What a video file holds: its headers, its first packets' times, and its first frame."""
 
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-import av
 import numpy as np
 
 from ..errors import InputError
+from .container import clock_of, open_container, pick_stream
+from .reader import FrameReader
 
-# Demuxers that make "video" of any bytes at all (text shown as a terminal would): never what is meant here.
-_NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "data"})
-# Containers that keep no presentation times: the order of decoding times stands in for them (AVI), or nothing does.
-_DTS_ONLY = frozenset({"avi"})
 _COUNTED_PACKETS = 240  # how many packets are looked at to tell a variable frame rate
-_MAX_PIXELS = 1 << 27  # a damaged header must not make libav reserve gigabytes: 16 times 4K
 
 
 @dataclass(frozen=True)
@@ -50,72 +43,12 @@ class VideoInfo:
     """(transpose, flip left-right, flip top-bottom), in this order, that make the stored picture upright."""
 
 
-@contextmanager
-def open_container(path: str | Path) -> Iterator["av.container.InputContainer"]:
-    """Open a local regular file with libav, network protocols off. Raises InputError with the remedy."""
-    path = Path(path)
-    try:
-        mode = path.stat().st_mode
-    except OSError as err:
-        raise InputError(f"{path} cannot be read ({err.strerror or err})", "check the path") from None
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise InputError(f"{path} is {what}", "name a video file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty", "copy or download it again")
-    try:
-        # "file:" keeps names with a colon from being read as a protocol; the whitelist keeps playlists and
-        # reference movies from reaching for the network
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except (OSError, ValueError) as err:  # av.FFmpegError is one or the other
-        if isinstance(err, PermissionError):
-            raise InputError(f"{path} may not be read", "check its permissions") from None
-        raise InputError(f"{path} is not a video that libav can read", "check that it plays, or convert it") from None
-    with container:
-        if container.format.name in _NOT_VIDEO:
-            raise InputError(f"{path} is not a video", "name a video file")
-        yield container
-
-
-def pick_stream(container, index: int | None = None) -> "av.video.stream.VideoStream":
-    """The video stream with a container index, or the main one: default-marked first, then the largest picture.
-
-    Cover art is not video. Raises InputError when there is no video, or none with this index, or no decoder for it.
-    """
-    path = container.name.removeprefix("file:")
-    videos = [s for s in container.streams.video if not s.disposition & _ATTACHED_PIC]
-    if not videos:
-        kind = "sound but no video" if container.streams.audio else "no video"
-        raise InputError(f"{path} holds {kind}", "name a file with a video stream")
-    if index is not None:
-        known = ", ".join(str(s.index) for s in videos)
-        videos = [s for s in videos if s.index == index]
-        if not videos:
-            raise InputError(f"{path} has no video stream {index}", f"its video streams are: {known}")
-    stream = max(videos, key=lambda s: (bool(s.disposition & _DEFAULT), (s.width or 0) * (s.height or 0), -s.index))
-    if stream.codec_context is None:
-        raise InputError(f"{path} is coded in a way libav cannot decode", "convert it to H.264")
-    return stream
-
-
-_ATTACHED_PIC = av.stream.Disposition.attached_pic
-_DEFAULT = av.stream.Disposition.default
-
-
-def prepare(stream, threads: str = "AUTO") -> None:
-    """Set the decoder up before its first packet: libav threads, and a limit on the size of a picture."""
-    stream.thread_type = threads
-    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
-
-
 def probe(path: str | Path, *, stream: int | None = None) -> VideoInfo:
     """Read what `path` holds: headers, the first packets' times, and its first frame, which must decode.
 
     stream: container index of the video stream; None for the main one.
     Raises InputError when the file is missing, is no video, holds no video stream, or no frame of it decodes.
     """
-    from .reader import FrameReader, clock_of  # reader opens through this module
-
     with open_container(path) as container:
         chosen = pick_stream(container, stream)
         index, clock = chosen.index, clock_of(container, chosen)
@@ -128,15 +61,15 @@ def probe(path: str | Path, *, stream: int | None = None) -> VideoInfo:
         turned = orientation(frame)
         height, width = display_size(frame, chosen.codec_context.sample_aspect_ratio, turned)
         fps = chosen.average_rate or chosen.guessed_rate or None
-        facts = dict(
-            container=container.format.name,
-            codec=chosen.codec_context.name,
-            fps=Fraction(fps) if fps else None,
-            time_base=Fraction(chosen.time_base),
-            frames=chosen.frames or None,
-            pix_fmt=frame.format.name,
-            duration=_duration(container, chosen, start_time, clock),
-        )
+        facts = {
+            "container": container.format.name,
+            "codec": chosen.codec_context.name,
+            "fps": Fraction(fps) if fps else None,
+            "time_base": Fraction(chosen.time_base),
+            "frames": chosen.frames or None,
+            "pix_fmt": frame.format.name,
+            "duration": _duration(container, chosen, start_time, clock),
+        }
         field_order = getattr(chosen.codec_context, "field_order", 0)  # 0 unknown, 1 progressive, 2.. interlaced
         interlaced = bool(frame.interlaced_frame or field_order > 1)
     with open_container(path) as container:  # a fresh start for the packets: seeking back is not exact everywhere

@@ -4,18 +4,14 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 
-from .probe import _DTS_ONLY, prepare
+from .container import open_container, prepare, seek
 
 _MAX_READ_ERRORS = 16  # demuxer errors in a row after which the rest of the file is given up
 _JUMP = Fraction(1)  # s; times that fall back by more are a new time line (joined broadcasts), by less a damaged frame
 _UNKNOWN_RATE = Fraction(25)
-
-
-def clock_of(container, stream) -> str:
-    """Where times come from: "pts", "dts" or "rate" (see VideoInfo.clock)."""
-    if container.format.name in _DTS_ONLY:
-        return "dts"
-    return "rate" if stream.start_time is None and stream.duration is None and not container.duration else "pts"
+# How far before a time to seek, tried in turn until the first frame that comes out is not after it. A seek goes by
+# decoding times and may land on a keyframe that is shown a little later than asked; None is the start of the file.
+_SEEK_BACK = (Fraction(0), Fraction(2), Fraction(15), None)
 
 
 class FrameReader:
@@ -102,3 +98,33 @@ class FrameReader:
             moment = self._last + self.frame_length
         self._last = moment
         return moment
+
+
+def frames_from(info, start: Fraction, counts=None) -> Iterator[tuple["object", Fraction, Fraction]]:
+    """(frame, seconds, seconds it lasts by its own account) from the frame on screen at `start` on.
+
+    info: VideoInfo. counts: anything with `decoded` and `corrupt_packets`, kept up to date. Where the container cannot
+    seek, or keeps no presentation times, everything before `start` is decoded too and comes out first.
+    """
+    wasted = 0  # frames decoded after seeks that landed too late
+    for back in _SEEK_BACK:
+        with open_container(info.path) as container:
+            stream = container.streams[info.stream]
+            target = None if back is None or info.clock != "pts" else start - back
+            if target is not None and (target <= 0 or not seek(container, stream, target + info.start_time)):
+                continue
+            if back is not None and target is None:
+                continue
+            reader = FrameReader(container, stream, info.clock, info.start_time)
+            for i, (frame, shown) in enumerate(reader):
+                if i == 0 and shown > start and target is not None:
+                    wasted += reader.decoded
+                    break
+                if counts is not None:
+                    counts.decoded, counts.corrupt_packets = wasted + reader.decoded, reader.corrupt
+                yield frame, shown, reader.length(frame)
+            else:
+                if counts is not None:
+                    counts.decoded, counts.corrupt_packets = wasted + reader.decoded, reader.corrupt
+                if reader.decoded or target is None:
+                    return

@@ -1,5 +1,6 @@
 """The streaming decoder against videos whose every frame and time is known."""
 
+import itertools
 import shutil
 from fractions import Fraction
 
@@ -25,7 +26,7 @@ def read(path, spec=EVERY, **options):
             frames.append(chunk.frames)
             times.extend(chunk.times)
     assert stream.stats.sampled == len(times)
-    assert all(a < b for a, b in zip(times, times[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(times))
     return np.concatenate(frames), tuple(times), stream.stats, stream.info
 
 

@@ -1,0 +1,89 @@
+"""The one place where a container is opened, and where a stream of it is chosen."""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+
+from ..errors import InputError
+
+# Demuxers that make "video" of any bytes at all (text shown as a terminal would): never what is meant here.
+_NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "data"})
+# Containers that keep no presentation times: the order of decoding times stands in for them (AVI), or nothing does.
+_DTS_ONLY = frozenset({"avi"})
+_MAX_PIXELS = 1 << 27  # a damaged header must not make libav reserve gigabytes: 16 times 4K
+_ATTACHED_PIC = av.stream.Disposition.attached_pic
+_DEFAULT = av.stream.Disposition.default
+
+
+@contextmanager
+def open_container(path: str | Path) -> Iterator["av.container.InputContainer"]:
+    """Open a local regular file with libav, network protocols off. Raises InputError with the remedy."""
+    path = Path(path)
+    try:
+        facts = path.stat()
+    except (OSError, ValueError) as err:  # ValueError: a name with a null character
+        reason = getattr(err, "strerror", None) or err
+        raise InputError(f"{path} cannot be read ({reason})", "check the path") from None
+    if not stat.S_ISREG(facts.st_mode):
+        what = "a folder" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
+        raise InputError(f"{path} is {what}", "name a video file")
+    if facts.st_size == 0:
+        raise InputError(f"{path} is empty", "copy or download it again")
+    try:
+        # "file:" keeps names with a colon from being read as a protocol; the whitelist keeps playlists and
+        # reference movies from reaching for the network
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except (OSError, ValueError) as err:  # av.FFmpegError is one or the other
+        if isinstance(err, PermissionError):
+            raise InputError(f"{path} may not be read", "check its permissions") from None
+        raise InputError(f"{path} is not a video that libav can read", "check that it plays, or convert it") from None
+    with container:
+        if container.format.name in _NOT_VIDEO:
+            raise InputError(f"{path} is not a video", "name a video file")
+        yield container
+
+
+def pick_stream(container, index: int | None = None) -> "av.video.stream.VideoStream":
+    """The video stream with a container index, or the main one: default-marked first, then the largest picture.
+
+    Cover art is not video. Raises InputError when there is no video, or none with this index, or no decoder for it.
+    """
+    path = container.name.removeprefix("file:")
+    videos = [s for s in container.streams.video if not s.disposition & _ATTACHED_PIC]
+    if not videos:
+        kind = "sound but no video" if container.streams.audio else "no video"
+        raise InputError(f"{path} holds {kind}", "name a file with a video stream")
+    if index is not None:
+        known = ", ".join(str(s.index) for s in videos)
+        videos = [s for s in videos if s.index == index]
+        if not videos:
+            raise InputError(f"{path} has no video stream {index}", f"its video streams are: {known}")
+    stream = max(videos, key=lambda s: (bool(s.disposition & _DEFAULT), (s.width or 0) * (s.height or 0), -s.index))
+    if stream.codec_context is None:
+        raise InputError(f"{path} is coded in a way libav cannot decode", "convert it to H.264")
+    return stream
+
+
+def prepare(stream, threads: str = "AUTO") -> None:
+    """Set the decoder up before its first packet: libav threads, and a limit on the size of a picture."""
+    stream.thread_type = threads
+    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+
+
+def clock_of(container, stream) -> str:
+    """Where times come from: "pts", "dts" or "rate" (see VideoInfo.clock)."""
+    if container.format.name in _DTS_ONLY:
+        return "dts"
+    return "rate" if stream.start_time is None and stream.duration is None and not container.duration else "pts"
+
+
+def seek(container, stream, moment) -> bool:
+    """Go to a keyframe at or before a container time in seconds. False when the container cannot."""
+    try:
+        container.seek(int(moment // stream.time_base), stream=stream, backward=True)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,69 @@
+"""Single frames at given times, by seeking: thumbnails, and a second look at a boundary."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .probe import VideoInfo, probe
+from .reader import frames_from
+from .sample import LONGEST_TOLERANCE
+from .scale import Scaler
+
+_NEAR = 4  # s; a time at most this far ahead is reached by decoding on, which beats opening and seeking again
+
+
+def grab(
+    path: str | Path, times: Sequence[Fraction | float], size: tuple[int, int] | None = None, *, stream=None
+) -> np.ndarray:
+    """The frames on screen at `times` (seconds from the first frame; any order): (k, H, W, 3) uint8 RGB, upright.
+
+    size: (height, width), or None for the display size. A time before the first frame gives the first, one after the
+    last gives the last: the frame is the one that sampling at this time takes. Raises InputError as `probe` does.
+    """
+    info = probe(path, stream=stream)
+    size = size or (info.height, info.width)
+    scaler = Scaler(size, info.orientation)
+    pictures = np.empty((len(times), *size, 3), np.uint8)  # (k, H, W, 3)
+    moments = [max(Fraction(t), Fraction(0)) for t in times]
+    walk = None
+    try:
+        for i in sorted(range(len(moments)), key=moments.__getitem__):
+            if walk is None or moments[i] > walk.reached + _NEAR:
+                if walk is not None:
+                    walk.close()
+                walk = _Walk(info, moments[i])
+            scaler.into(walk.at(moments[i]), pictures[i])
+    finally:
+        if walk is not None:
+            walk.close()
+    return pictures
+
+
+class _Walk:
+    """Frames from a time on, with the one on screen at a time that only grows."""
+
+    def __init__(self, info: VideoInfo, start: Fraction):
+        if info.duration is not None:  # past the end there is nothing to seek to: the last frame is before it
+            start = min(start, info.duration)
+        self._info, self._frames = info, frames_from(info, start)
+        self._tolerance = min(info.time_base / 2, LONGEST_TOLERANCE)
+        self._frame, self.reached = None, Fraction(0)
+        self._next = next(self._frames, None)
+
+    def at(self, moment: Fraction):
+        while self._next is not None and (self._frame is None or self._next[1] < moment + self._tolerance):
+            self._frame, self.reached = self._next[0], self._next[1]
+            self._next = next(self._frames, None)
+        if self._frame is None:
+            raise InputError(
+                f"{self._info.path} has no frame to decode at {float(moment):g} s", "check that the file plays there"
+            )
+        return self._frame
+
+    def close(self) -> None:
+        with closing(self._frames):
+            self._frame = self._next = None
