@@ -49,12 +49,13 @@ def kept_frames(
         raise UsageError(f"--token-budget {budget} is less than one frame's {each} tokens", f"give at least {each}")
     limit = min(budget // each, most or len(frames), len(frames))
     room = language.context_length - max_tokens
+    seconds = index.seconds  # (m,)
     while True:
         kept = frames
         if limit < len(frames):
             delta = index.delta[frames]  # (m,)
             kept = [frames[i] for i in select_frames(delta, threshold_for_budget(delta, limit))]
-        length = prompt_length(language, [float(index.times[i]) for i in kept], each, question)
+        length = prompt_length(language, [float(seconds[i]) for i in kept], each, question)
         if length <= room:
             return kept
         if limit == 1:

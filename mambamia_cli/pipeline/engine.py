@@ -61,7 +61,7 @@ class Models:
 
     @cached_property
     def compressor(self) -> "MambaMiaCompressor":
-        from mambamia_cli.compressor import MambaMiaCompressor
+        from mambamia_cli.compressor.model import MambaMiaCompressor
 
         return self._load("compressor", lambda: MambaMiaCompressor.from_pretrained(self.folder.part("compressor"), device=self.device))
 

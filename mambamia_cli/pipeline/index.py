@@ -71,6 +71,11 @@ class Index:
     range: tuple[float, float]
     timing_s: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def seconds(self) -> np.ndarray:
+        """(m,) the frames' times as floats."""
+        return np.array([float(moment) for moment in self.times])
+
 
 def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool = True, progress: Progress) -> Index:
     """Look at a video once.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, overload
 
 import mambamia_cli
-from mambamia_cli.errors import InputError, UsageError
-from mambamia_cli.pipeline.answer import Answer, generate, kept_frames, likeliest, prompt
+from mambamia_cli.errors import UsageError
+from mambamia_cli.pipeline.answer import generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, watch
 from mambamia_cli.records import (
@@ -136,24 +136,23 @@ class Video:
 
     def scenes(self, *, threshold: float | None = None, min_scene_len: float = 0.6) -> ScenesRecord:
         """Mark the scenes. `threshold`: contrast of a marker (None = the model's); `min_scene_len` in seconds."""
-        began = time.perf_counter()
         index = self.index(default_rate=SCENES_RATE, anchors=False)
+        began = time.perf_counter()
         found = self._mark(index, threshold, min_scene_len)
         curve = tuple((float(t), float(value)) for t, value in zip(index.times, index.delta, strict=True))
         return ScenesRecord(
             video=self._video(index), sampling=self._sampling(index), scenes=found, delta=curve, range=index.range,
             threshold=self.models.rule.threshold if threshold is None else threshold, tool=self._tool(language=False),
-            timing_s=_timing(index, total=time.perf_counter() - began), memory_mib=peak_memory_mib(),
+            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
             warnings=tuple(self._doubts(index)),
         )  # fmt: skip
 
     def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
         """A title a scene, made from that scene's kept frames alone, then a paragraph from all kept frames and the titles.
         Times are those of frames; what the model writes of times is not read."""
-        began = time.perf_counter()
         index = self.index(default_rate=SCENES_RATE)
+        began, times = time.perf_counter(), index.seconds
         found, titled = self._mark(index, threshold, min_scene_len), []
-        times = np_times(index)
         for scene in found:
             self._progress("titling scenes", scene.n - 1, len(found))
             inside = [i for i, t in enumerate(times) if scene.start <= t < scene.end] or [0]
@@ -167,7 +166,7 @@ class Video:
         return SummaryRecord(
             video=self._video(index), scenes=tuple(titled), summary=" ".join(answer.text.split()), finish=answer.finish,
             sampling=self._sampling(index, kept), range=index.range, tool=self._tool(),
-            timing_s=_timing(index, total=time.perf_counter() - began), memory_mib=peak_memory_mib(),
+            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
             warnings=tuple(self._doubts(index)),
         )  # fmt: skip
 
@@ -181,16 +180,16 @@ class Video:
             answer = likeliest(self.models, embeds, choices)
         else:
             answer = generate(self.models, embeds, max_tokens, on_text, began)
-        extra = {"llm": answer.seconds, "first_token": answer.first_token, "total": time.perf_counter() - began}
         return AnswerRecord(
             video=self._video(index), question=question, answer=answer.text, finish=answer.finish,
             sampling=self._sampling(index, kept), choices=answer.choices, range=index.range, tool=self._tool(),
-            timing_s=_timing(index, **{name: value for name, value in extra.items() if value is not None}),
+            timing_s=_timing(index, began, llm=answer.seconds, first_token=answer.first_token),
             memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
         )  # fmt: skip
 
     def _mark(self, index: Index, threshold: float | None, min_scene_len: float) -> tuple[Scene, ...]:
-        return mark(index.delta, np_times(index), end=index.range[1], rule=self.models.rule, threshold=threshold, min_scene_len=min_scene_len)
+        return mark(index.delta, index.seconds, end=index.range[1], rule=self.models.rule, threshold=threshold,
+                    min_scene_len=min_scene_len)  # fmt: skip
 
     def _video(self, index: Index) -> VideoRecord:
         info, duration = index.info, index.stats.duration
@@ -229,12 +228,10 @@ class Video:
         return doubts
 
 
-def np_times(index: Index) -> list[float]:
-    return [float(moment) for moment in index.times]
-
-
-def _timing(index: Index, **more: float) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in (index.timing_s | more).items()}
+def _timing(index: Index, began: float, **more: float | None) -> dict[str, float]:
+    """Seconds by stage. `total` is the look at the video (once, however many results use it) and all since `began`."""
+    stages = {**index.timing_s, **more, "total": sum(index.timing_s.values()) + time.perf_counter() - began}
+    return {name: round(value, 3) for name, value in stages.items() if value is not None}
 
 
 def _first_line(text: str) -> str:
