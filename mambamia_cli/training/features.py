@@ -22,7 +22,7 @@ class FeatureSet:
     """Cached shots: patches (shots, m, n, d_vision) float16 memory-mapped by shard, and the truth in arrays.
 
     names (shots, m, 2) indexes into `vocabulary`, -1 none; labels (shots, m, 2) ImageNet classes of frames without a
-    drawing, -1 unknown; boundary and entry (shots, m) bool.
+    drawing, -1 unknown; boundary, entry and distractor (shots, m) bool.
     """
 
     shards: list[np.ndarray]
@@ -30,6 +30,7 @@ class FeatureSet:
     labels: np.ndarray
     boundary: np.ndarray
     entry: np.ndarray
+    distractor: np.ndarray
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,7 +97,15 @@ def _shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, f
     (folder / f"{number:04d}.tmp.npy").rename(folder / f"{number:04d}.npy")
 
 
-def _worker(work: Path, folder: Path, numbers: list[int], seed: int, validation: bool) -> None:
+# What a cache is made of: training material; held-out photographs with styles trained on; the same with a style never trained on.
+KINDS = ("train", "seen", "unseen")
+
+
+def folder_of(work: Path, kind: str) -> Path:
+    return work / f"features-{kind}"
+
+
+def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
     import cv2
     import torch
 
@@ -108,9 +117,10 @@ def _worker(work: Path, folder: Path, numbers: list[int], seed: int, validation:
     cv2.setNumThreads(1)
     drawings, pictures = styles.load(work)
     stack = Haystack(
-        photos.load(work, validation=validation), {} if validation else photos.load_clips(work), drawings, pictures,
-        only_styles=styles.HELD_OUT if validation else None,
+        photos.load(work, validation=kind != "train"), photos.load_clips(work) if kind == "train" else {}, drawings, pictures,
+        only_styles=styles.HELD_OUT if kind == "unseen" else None,
     )
+    folder = folder_of(work, kind)
     vocabulary = {name: i for i, name in enumerate(sorted(styles.object_names()))}
     encoder = load_encoder("efficientnet-lite0", threads=1)
     for number in numbers:
@@ -118,13 +128,13 @@ def _worker(work: Path, folder: Path, numbers: list[int], seed: int, validation:
             _shard(number, stack, encoder, vocabulary, seed, folder)
 
 
-def make(work: Path, *, shards: int, seed: int, validation: bool, processes: int = 2) -> Path:
-    """Fill the cache up to `shards`; returns its folder. Validation shots use held-out photographs and styles."""
-    folder = work / ("features-validation" if validation else "features")
+def make(work: Path, *, shards: int, seed: int, kind: str = "train", processes: int = 2) -> Path:
+    """Fill the cache of a kind (KINDS) up to `shards`; returns its folder."""
+    folder = folder_of(work, kind)
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=_worker, args=(work, folder, list(range(k, shards, processes)), seed, validation), daemon=True)
+        context.Process(target=_worker, args=(work, list(range(k, shards, processes)), seed, kind), daemon=True)
         for k in range(processes)
     ]
     for worker in workers:
@@ -138,7 +148,7 @@ def make(work: Path, *, shards: int, seed: int, validation: bool, processes: int
 
 def load(folder: Path, *, confident: float = 0.3) -> FeatureSet:
     """Every finished shard of a folder. Pseudo-labels under `confident` are dropped."""
-    shards, names, labels, boundary, entry = [], [], [], [], []
+    shards, names, labels, boundary, entry, odd_ones = [], [], [], [], [], []
     for path in sorted(folder.glob("[0-9]*[0-9].npy")):
         shards.append(np.load(path, mmap_mode="r"))
         for shot in json.loads(path.with_suffix(".json").read_text()):
@@ -149,4 +159,5 @@ def load(folder: Path, *, confident: float = 0.3) -> FeatureSet:
             ])
             boundary.append(shot["boundary"])
             entry.append(shot["entry"])
-    return FeatureSet(shards, np.array(names), np.array(labels), np.array(boundary), np.array(entry))
+            odd_ones.append(shot["distractor"])
+    return FeatureSet(shards, *map(np.array, (names, labels, boundary, entry, odd_ones)))

@@ -1,0 +1,187 @@
+"""Stage 0, lexical alignment: visual tokens learn to land on the embeddings of the words that name what a frame shows.
+
+The language model takes no part but for its embedding table, so this is cheap: cross-entropy of a token's cosine
+against every name's embedding, plus a pull to the embedding itself, so that the token has the length the language
+model expects. Delta learns beside it: it must rise at shot boundaries and where a drawing enters (figure 5).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambamia_cli.compressor.model import CompressorConfig, MambaMiaCompressor
+from mambamia_cli.language.projector import Projector, ProjectorConfig
+from mambamia_cli.training import features
+from mambamia_cli.training.checkpoint import Run, cosine, set_rate
+
+DELTA_REST, DELTA_ENTRY, DELTA_BOUNDARY = 0.03, 0.5, 1.0  # what delta should be: nothing new, a drawing enters, a new shot
+SCENE = "scene"  # the word for a frame in which nothing can be named
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    steps: int = 2400
+    frames: int = 128  # frames a step, in `sequences` sequences
+    sequences: int = 2
+    lr: float = 2e-3
+    weight_decay: float = 0.02
+    delta_weight: float = 1.0
+    pull_weight: float = 1.0
+
+
+class Lexicon(nn.Module):
+    """Words as points: mean input embeddings of each word's tokens, (v, width), fixed; a learned temperature."""
+
+    def __init__(self, words: list[str], table: Tensor):
+        super().__init__()
+        self.words = words
+        self.register_buffer("table", table)
+        self.log_scale = nn.Parameter(torch.tensor(3.0))
+
+    def scores(self, tokens: Tensor) -> Tensor:
+        """tokens (..., width) -> logits (..., v)."""
+        centred = F.normalize(self.table - self.table.mean(0), dim=-1)
+        return self.log_scale.exp() * F.normalize(tokens - self.table.mean(0), dim=-1) @ centred.T
+
+
+def word_table(words: list[str], tokenizer, embeddings: Tensor) -> Tensor:
+    """-> (v, width): each word with a leading space, as it stands in a sentence, averaged over its tokens."""
+    return torch.stack([embeddings[tokenizer(" " + w, add_special_tokens=False)["input_ids"]].float().mean(0) for w in words])
+
+
+def targets(data: features.FeatureSet, objects: int, classes: int) -> np.ndarray:
+    """-> (shots, m, 2) word indexes: a frame's two names. Words are objects, then ImageNet classes, then SCENE.
+
+    First name: the tallest drawing, else what ImageNet is sure of, else SCENE. Second: the next drawing or class, else
+    SCENE, so that one needle reads "cat scene" and two read "cat dog".
+    """
+    scene = objects + classes
+    labels = np.where(data.labels >= 0, data.labels + objects, scene)
+    return np.where(data.names[..., :1] >= 0, np.where(data.names >= 0, data.names, scene), labels)
+
+
+def delta_targets(data: features.FeatureSet) -> np.ndarray:
+    """-> (shots, m) what delta should be inside a shot; the first frame of a shot is set where shots are joined."""
+    return np.where(data.boundary, DELTA_BOUNDARY, np.where(data.entry, DELTA_ENTRY, DELTA_REST)).astype(np.float32)
+
+
+class Batches:
+    """Random sequences joined from cached shots, mirrored half of the time. Deterministic given (seed, step)."""
+
+    def __init__(self, data: features.FeatureSet, names: np.ndarray, config: AlignConfig, seed: int, grid=(7, 7)):
+        self.data, self.names, self.delta, self.config, self.seed, self.grid = data, names, delta_targets(data), config, seed, grid
+
+    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """-> patches (b, m, n, d_vision), names (b, m, 2), delta (b, m)."""
+        rng = np.random.default_rng((self.seed, step))
+        sequences = [self._sequence(rng, self.config.frames // self.config.sequences) for _ in range(self.config.sequences)]
+        return tuple(torch.stack(parts) for parts in zip(*sequences, strict=True))
+
+    def _sequence(self, rng, m: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Shots cut to 3 to 8 frames and joined: -> patches (m, n, d_vision), names (m, 2), delta (m,)."""
+        patches, names, delta, length = [], [], [], 0
+        while length < m:
+            shot = int(rng.integers(0, len(self.data)))
+            begin = int(rng.integers(0, 4))
+            end = int(rng.integers(begin + 3, features.FRAMES_A_SHOT + 1))
+            grid = torch.from_numpy(np.array(self.data.patches(shot)[begin:end])).float()  # (m', n, d_vision)
+            if rng.random() < 0.5:
+                grid = grid.unflatten(1, self.grid).flip(2).flatten(1, 2)
+            part = self.delta[shot, begin:end].copy()
+            part[0] = DELTA_BOUNDARY
+            patches.append(grid)
+            names.append(self.names[shot, begin:end])
+            delta.append(part)
+            length += len(part)
+        return torch.cat(patches)[:m], torch.from_numpy(np.concatenate(names)[:m]), torch.from_numpy(np.concatenate(delta)[:m])
+
+
+def losses(tokens: Tensor, delta: Tensor, names: Tensor, delta_target: Tensor, lexicon: Lexicon, config: AlignConfig) -> dict[str, Tensor]:
+    """tokens (b, m, t, width), delta (b, m), names (b, m, t), delta_target (b, m) -> parts of the loss and their sum."""
+    naming = F.cross_entropy(lexicon.scores(tokens).flatten(0, 2), names.flatten(), label_smoothing=0.02)
+    wanted = lexicon.table[names]  # (b, m, t, width)
+    pull = F.mse_loss(tokens, wanted) / lexicon.table.var()
+    weight = 1 + 4 * (delta_target > DELTA_REST).float()
+    weight[:, 0] = 0  # nothing came before a sequence's first frame
+    rise = (weight * F.smooth_l1_loss(delta, delta_target, reduction="none", beta=0.2)).sum() / weight.sum()
+    return {"naming": naming, "pull": pull, "delta": rise, "loss": naming + config.pull_weight * pull + config.delta_weight * rise}
+
+
+class Aligner(nn.Module):
+    """Compressor, projector and lexicon trained together."""
+
+    def __init__(self, compressor: CompressorConfig, projector: ProjectorConfig, lexicon: Lexicon):
+        super().__init__()
+        self.compressor, self.projector, self.lexicon = MambaMiaCompressor(compressor), Projector(projector), lexicon
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """patches (b, m, n, d_vision) -> tokens (b, m, t, width), delta (b, m)."""
+        out = self.compressor(patches)
+        return self.projector(out.anchors), out.delta
+
+
+def optimizer_for(model: nn.Module, config: AlignConfig) -> torch.optim.Optimizer:
+    """AdamW; decays, gains and biases are left out of weight decay."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+
+
+@torch.no_grad()
+def evaluate(model: Aligner, data: features.FeatureSet, names: np.ndarray, objects: int, seed: int = 7) -> dict[str, float]:
+    """Naming of frames with one drawing: among all words, among objects, one of four; and delta at boundaries."""
+    model.eval()
+    config = AlignConfig(frames=128, sequences=1)
+    batches, hits, total, delta = Batches(data, names, config, seed), np.zeros(3), 0, []
+    for step in range(max(1, len(data) * features.FRAMES_A_SHOT // config.frames)):
+        patches, wanted, target = batches.at(step)
+        tokens, predicted = model(patches)
+        scores = model.lexicon.scores(tokens[0, :, 0])  # (m, v)
+        on = wanted[0, :, 0] < objects
+        right, scores = wanted[0, on, 0], scores[on]
+        rng = torch.Generator().manual_seed(step)
+        others = torch.randint(0, objects, (len(right), 3), generator=rng)
+        four = scores.gather(1, torch.cat([right[:, None], others], 1))
+        hits += [(scores.argmax(1) == right).sum(), (scores[:, :objects].argmax(1) == right).sum(), (four.argmax(1) == 0).sum()]
+        total += len(right)
+        delta.append(torch.stack([predicted[0, 1:], target[0, 1:]]))
+    predicted, target = torch.cat(delta, 1)
+    model.train()
+    free, among, four = (hits / max(1, total)).tolist()
+    edge, rest = predicted[target == DELTA_BOUNDARY], predicted[target < DELTA_ENTRY]
+    return {"free": free, "objects": among, "four": four, "delta_edge": edge.mean().item(), "delta_rest": rest.mean().item(),
+            "edge_found": (edge > 0.5).float().mean().item(), "false_edge": (rest > 0.5).float().mean().item()}
+
+
+def train(model: Aligner, data, validation: dict, folder: Path, config: AlignConfig, seed: int, log) -> None:
+    """Train until `config.steps`; resumes where the folder's checkpoint stands. `validation`: {name: FeatureSet}."""
+    objects, classes = len([w for w in model.lexicon.words]) - 1001, 1000
+    torch.manual_seed(seed)
+    batches = Batches(data, targets(data, objects, classes), config, seed)
+    optimizer = optimizer_for(model, config)
+    run = Run(folder, {"model": model, "optimizer": optimizer})
+    model.train()
+    while run.step < config.steps:
+        set_rate(optimizer, config.lr, cosine(run.step, config.steps))
+        patches, names, delta = batches.at(run.step)
+        tokens, predicted = model(patches)
+        parts = losses(tokens, predicted, names, delta, model.lexicon, config)
+        optimizer.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        run.advance()
+        if run.step % 20 == 0:
+            run.log(**{k: round(v.item(), 4) for k, v in parts.items()})
+            log(f"align {run.step}/{config.steps} " + " ".join(f"{k} {v.item():.3f}" for k, v in parts.items()) + f" {run.elapsed:.0f}s")
+        if run.step % 200 == 0 or run.step == config.steps:
+            for name, held in validation.items():
+                scores = evaluate(model, held, targets(held, objects, classes), objects)
+                run.log(validation=name, **{k: round(v, 4) for k, v in scores.items()})
+                log(f"  {name}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+    run.save()

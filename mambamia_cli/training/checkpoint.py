@@ -1,0 +1,73 @@
+"""Resumable runs: a checkpoint at most a minute old, metrics as JSON lines, and a learning-rate schedule."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+EVERY_SECONDS = 45.0  # kill -9 loses at most this, plus a step
+
+
+class Run:
+    """A stage's folder: checkpoint.pt (resumed from when present), metrics.jsonl and `done`."""
+
+    def __init__(self, folder: Path, state: dict[str, object]):
+        self.folder, self.state, self.step, self.seconds = folder, state, 0, 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._saved = self._began = time.monotonic()
+        path = folder / "checkpoint.pt"
+        if path.exists():
+            saved = torch.load(path, weights_only=True)
+            self.step, self.seconds = saved["step"], saved["seconds"]
+            for name, part in state.items():
+                part.load_state_dict(saved[name])
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, earlier sittings included."""
+        return self.seconds + time.monotonic() - self._began
+
+    def log(self, **metrics) -> None:
+        with open(self.folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"step": self.step, "seconds": round(self.elapsed, 1), **metrics}) + "\n")
+
+    def save(self) -> None:
+        """Write the checkpoint beside the old one and rename it into place."""
+        temporary = self.folder / "checkpoint.tmp"
+        parts = {name: part.state_dict() for name, part in self.state.items()}
+        with open(temporary, "wb") as file:
+            torch.save({"step": self.step, "seconds": self.elapsed, **parts}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(self.folder / "checkpoint.pt")
+        self._saved = time.monotonic()
+
+    def advance(self) -> None:
+        """Count a step; save when the last checkpoint is old enough."""
+        self.step += 1
+        if time.monotonic() - self._saved > EVERY_SECONDS:
+            self.save()
+
+
+def cosine(step: int, steps: int, *, warmup: int = 50, floor: float = 0.02) -> float:
+    """Learning-rate factor in (0, 1]: linear warm-up, then half a cosine down to `floor`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    u = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * u))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, base: float, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = base * group.get("scale", 1.0) * factor
+
+
+def reporter(quiet: bool) -> Callable[[str], None]:
+    """Progress lines on stderr."""
+    import sys
+
+    return (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))

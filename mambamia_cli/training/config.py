@@ -1,0 +1,61 @@
+"""The training recipe: one TOML file, checked; unknown keys are refused by name."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mambamia_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    shards: int = 110
+    validation_shards: int = 4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what the weights become. Sections are the config classes of the parts they size."""
+
+    name: str = "mambamia-tiny"
+    seed: int = 2025
+    vision: str = "efficientnet-lite0"
+    language_model: str = "smollm2-135m-instruct"
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    compressor: Any = None
+    projector: Any = None
+    align: Any = None
+    tune: Any = None
+
+
+def _section(kind: type, values: dict, where: str):
+    known = {f.name for f in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(f"unknown key {unknown[0]!r} in {where}", f"use one of {', '.join(sorted(known))}")
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise UsageError(f"bad value in {where}: {error}", "correct the training configuration") from None
+
+
+def load(path: Path) -> Recipe:
+    """Read and check a recipe. Raises UsageError for a missing file, bad TOML, an unknown key or a value that does not fit."""
+    from mambamia_cli.compressor.config import CompressorConfig
+    from mambamia_cli.language.projector import ProjectorConfig
+    from mambamia_cli.training.align import AlignConfig
+    from mambamia_cli.training.tune import TuneConfig
+
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "name the recipe with --config FILE") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML ({error})", "correct the training configuration") from None
+    kinds = {"features": FeaturesConfig, "compressor": CompressorConfig, "projector": ProjectorConfig, "align": AlignConfig,
+             "tune": TuneConfig}
+    for key, kind in kinds.items():
+        raw[key] = _section(kind, raw.get(key, {}), f"[{key}] of {path.name}")
+    return _section(Recipe, raw, path.name)

@@ -1,0 +1,90 @@
+"""`mambamia train`: packages -> features -> align -> tune -> a model folder, each stage resumable."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from mambamia_cli import models
+from mambamia_cli.training import align, features, packages, styles, tune
+from mambamia_cli.training.config import Recipe
+
+STAGES = ("data", "align", "tune", "export")
+
+
+class Session:
+    """A recipe being carried out in a work folder."""
+
+    def __init__(self, recipe: Recipe, work: Path, log):
+        self.recipe, self.work, self.log = recipe, work, log
+        self.names = sorted(styles.object_names())
+        # exp of a long decay underflows to denormals, which this kind of processor multiplies a hundred times slower.
+        torch.set_flush_denormal(True)
+
+    def data(self) -> None:
+        """Fetch, render and encode: everything the later stages read."""
+        packages.fetch_all(self.work, self.log)
+        styles.load(self.work, self.log)
+        for kind, shards in (("unseen", self.recipe.features.validation_shards), ("seen", self.recipe.features.validation_shards),
+                             ("train", self.recipe.features.shards)):
+            self.log(f"encoding {shards} shards of {kind} shots")
+            features.make(self.work, shards=shards, seed=self.recipe.seed, kind=kind)
+
+    def cached(self, kind: str) -> features.FeatureSet:
+        return features.load(features.folder_of(self.work, kind))
+
+    def held(self) -> dict[str, features.FeatureSet]:
+        return {kind: self.cached(kind) for kind in ("seen", "unseen")}
+
+    def labels(self) -> list[str]:
+        from mambamia_cli.vision import imagenet
+
+        return imagenet.labels()
+
+    def language_model(self):
+        """The language model in float32 and its tokenizer, as transformers has them."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = models.resolve(self.recipe.language_model)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return model, AutoTokenizer.from_pretrained(folder)
+
+    def aligner(self) -> align.Aligner:
+        model, tokenizer = self.language_model()
+        words = [*self.names, *self.labels(), align.SCENE]
+        table = align.word_table(words, tokenizer, model.get_input_embeddings().weight.detach())
+        torch.manual_seed(self.recipe.seed)
+        return align.Aligner(self.recipe.compressor, self.recipe.projector, align.Lexicon(words, table))
+
+    def align(self) -> align.Aligner:
+        aligner = self.aligner()
+        align.train(aligner, self.cached("train"), self.held(), self.work / "align", self.recipe.align, self.recipe.seed, self.log)
+        return aligner
+
+    def tune(self) -> None:
+        aligner = self.align()  # returns at once when that stage is done
+        model, tokenizer = self.language_model()
+        tune.train(aligner, model, tokenizer, self.cached("train"), self.names, self.labels(), self.work / "tune", self.recipe.tune,
+                   self.recipe.seed, self.log, self.held())
+
+    def export(self, output: Path) -> None:
+        """Write the model folder: compressor, projector, adapter, config.json. Replaces each part whole."""
+        aligner = self.align()
+        parts = {"compressor": aligner.compressor, "projector": aligner.projector}
+        for name, part in parts.items():
+            part.eval().half().save_pretrained(output / name)
+        adapter = self.work / "tune" / "adapter"
+        if adapter.exists():
+            shutil.copytree(adapter, output / "adapter", dirs_exist_ok=True)
+        config = {"format": "mambamia/1", "name": self.recipe.name, "vision": self.recipe.vision,
+                  "language_model": self.recipe.language_model, "objects": self.names}
+        (output / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def run(recipe: Recipe, work: Path, output: Path, stages: tuple[str, ...], log) -> None:
+    """Carry out `stages` in order. Raises the errors of errors.py."""
+    session = Session(recipe, work, log)
+    for stage in stages:
+        log(f"stage {stage}")
+        session.export(output) if stage == "export" else getattr(session, stage)()
