@@ -121,13 +121,13 @@ class MambaMiaCompressor(nn.Module):
 
 def build_mixer(config: CompressorConfig, width: int, expand: float, state_size: int, bidirectional: bool) -> nn.Module:
     """The mixer of config.ssm at a width."""
-    common = dict(
-        state_size=state_size,
-        expand=expand,
-        conv_kernel=config.conv_kernel,
-        chunk_size=config.chunk_size,
-        bidirectional=bidirectional,
-    )
+    common = {
+        "state_size": state_size,
+        "expand": expand,
+        "conv_kernel": config.conv_kernel,
+        "chunk_size": config.chunk_size,
+        "bidirectional": bidirectional,
+    }
     if config.ssm == "mamba1":
         return Mamba1Mixer(width, **common)
     return Mamba2Mixer(width, head_dim=config.head_dim, norm_eps=config.norm_eps, **common)

@@ -11,7 +11,7 @@ _JUMP = Fraction(1)  # s; times that fall back by more are a new time line (join
 _UNKNOWN_RATE = Fraction(25)
 # How far before a time to seek, tried in turn until the first frame that comes out is not after it. A seek goes by
 # decoding times and may land on a keyframe that is shown a little later than asked; None is the start of the file.
-_SEEK_BACK = (Fraction(0), Fraction(2), Fraction(15), None)
+SEEK_BACK = (Fraction(0), Fraction(2), Fraction(15), None)
 
 
 class FrameReader:
@@ -107,7 +107,7 @@ def frames_from(info, start: Fraction, counts=None) -> Iterator[tuple["object", 
     seek, or keeps no presentation times, everything before `start` is decoded too and comes out first.
     """
     wasted = 0  # frames decoded after seeks that landed too late
-    for back in _SEEK_BACK:
+    for back in SEEK_BACK:
         with open_container(info.path) as container:
             stream = container.streams[info.stream]
             target = None if back is None or info.clock != "pts" else start - back
