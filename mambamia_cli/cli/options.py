@@ -15,7 +15,7 @@ import typer
 from mambamia_cli.errors import UsageError
 
 SAMPLING, MODEL, ANSWER, OUTPUT = "Time and sampling", "Model and device", "Answer", "Output"
-QUANTS = ("auto", "nf4", "fp4", "int8", "bf16", "fp32")
+QUANTS = ("auto", "nf4", "fp4", "int4", "int8", "bf16", "fp32")
 
 
 def _option(default: Any, *flags: str, help: str, panel: str, **range_: Any) -> Any:

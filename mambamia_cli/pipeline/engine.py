@@ -46,7 +46,7 @@ class Models:
 
     @cached_property
     def encoder(self) -> Any:
-        from mambamia_cli.vision import load_encoder
+        from mambamia_cli.vision.encoder import load_encoder
 
         encoder = self._load("encoder", lambda: load_encoder(self.folder.vision, device=self.device, threads=self.threads))
         config = self.compressor.config
@@ -81,7 +81,7 @@ class Models:
 
     @cached_property
     def language(self) -> Any:
-        from mambamia_cli.language import load_language_model
+        from mambamia_cli.language.model import load_language_model
 
         name, width = self.folder.language_model, self.projector.config.output_width
         model = self._load("language model", lambda: load_language_model(

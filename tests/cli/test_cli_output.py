@@ -26,7 +26,7 @@ def test_json_is_the_scenes_record(scenes, three_cuts):
     record = json.loads(scenes(three_cuts.path, "--json").out)
     assert record["schema"] == "mambamia.scenes/1" and list(record)[0] == "schema"
     assert record["video"]["width"] == 128 and record["sampling"]["frames"] == len(record["delta"]) == 32
-    assert [t for t, _ in record["delta"]] == pytest.approx([i / 4 for i in range(32)])
+    assert [t for t, _ in record["delta"]] == pytest.approx([int(i * 6.25) / 25 for i in range(32)])
     assert record["scenes"][0]["n"] == 1 and record["scenes"][0]["start"] == 0 and record["scenes"][-1]["end"] == 8.0
     assert set(record["scenes"][0]) == {"n", "start", "end", "peak"}
 
@@ -44,7 +44,7 @@ def test_a_low_threshold_marks_more_than_a_high_one(scenes, three_cuts):
 def test_start_and_end_keep_the_times_of_the_video(scenes, three_cuts):
     record = json.loads(scenes(three_cuts.path, "--json", "-s", "0:02", "-e", "5s").out)
     assert record["range"] == [2.0, 5.0]
-    assert [t for t, _ in record["delta"]] == pytest.approx([2 + i / 4 for i in range(12)])
+    assert [t for t, _ in record["delta"]] == pytest.approx([2 + int(i * 6.25) / 25 for i in range(12)])
 
 
 def test_a_capped_sampling_is_said_in_the_record_and_on_stderr_and_q_silences_it(scenes, three_cuts):
