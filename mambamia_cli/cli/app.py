@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from mambamia_cli import __version__
-from mambamia_cli.cli import ask, bench, doctor, models, scenes, summarize
+from mambamia_cli.cli import ask, bench, doctor, models, scenes, summarize, train
 from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.failures import translate
 from mambamia_cli.cli.output import UNENCODABLE, ReaderGone
@@ -54,6 +54,7 @@ app.command("summarize")(summarize.summarize)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
+app.command("train")(train.train)
 
 
 class _Signals:

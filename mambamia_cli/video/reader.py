@@ -4,14 +4,14 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 
-from .container import open_container, prepare, seek
+from .container import LIBAV_ERRORS, open_container, prepare, seek
 
 _MAX_READ_ERRORS = 16  # demuxer errors in a row after which the rest of the file is given up
 _JUMP = Fraction(1)  # s; times that fall back by more are a new time line (joined broadcasts), by less a damaged frame
 _UNKNOWN_RATE = Fraction(25)
 # How far before a time to seek, tried in turn until the first frame that comes out is not after it. A seek goes by
 # decoding times and may land on a keyframe that is shown a little later than asked; None is the start of the file.
-_SEEK_BACK = (Fraction(0), Fraction(2), Fraction(15), None)
+SEEK_BACK = (Fraction(0), Fraction(2), Fraction(15), None)
 
 
 class FrameReader:
@@ -59,7 +59,7 @@ class FrameReader:
                     if packet.size:  # an empty one (a repeated picture in AVI) would put the decoder at its end
                         yield packet
                 break
-            except (OSError, ValueError):
+            except LIBAV_ERRORS:
                 errors += 1
                 self.corrupt += 1
         yield None
@@ -73,7 +73,7 @@ class FrameReader:
                 self._sent.append(packet.dts)
         try:
             return self.stream.codec_context.decode(packet)
-        except (OSError, ValueError):  # av.FFmpegError is one or the other
+        except LIBAV_ERRORS:
             self.corrupt += 1
             if self._sent and packet is not None:
                 self._sent.pop()
@@ -107,7 +107,7 @@ def frames_from(info, start: Fraction, counts=None) -> Iterator[tuple["object", 
     seek, or keeps no presentation times, everything before `start` is decoded too and comes out first.
     """
     wasted = 0  # frames decoded after seeks that landed too late
-    for back in _SEEK_BACK:
+    for back in SEEK_BACK:
         with open_container(info.path) as container:
             stream = container.streams[info.stream]
             target = None if back is None or info.clock != "pts" else start - back

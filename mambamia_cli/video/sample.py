@@ -80,14 +80,23 @@ class Grid:
         self.start, self.end, self.step = start, end, step
         self.tolerance = min(time_base / 2, LONGEST_TOLERANCE)
         self.tick: Fraction = start  # the next tick that has no frame yet
+        self.passed = 0  # frames seen in the range that no tick took
 
     def over(self, shown: Fraction) -> bool:
         """True when a frame presented at `shown`, and so all later ones, is past the range or its last tick."""
-        return self.end is not None and (shown >= self.end or self.tick >= self.end)
+        if self.end is None or (shown < self.end and self.tick < self.end):
+            return False
+        self.passed += shown < self.end
+        return True
 
     def take(self, shown: Fraction, until: Fraction) -> bool:
         if self.end is not None and shown >= self.end:
             return False
+        taken = self._take(shown, until)
+        self.passed += not taken and until - self.tolerance > self.start
+        return taken
+
+    def _take(self, shown: Fraction, until: Fraction) -> bool:
         # `until` is when the next frame counts as on screen; from there on the ticks are that frame's
         last = until - self.tolerance
         if self.step is None:

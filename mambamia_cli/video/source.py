@@ -102,12 +102,14 @@ class _Watch:
 
     def __init__(self, progress: Progress | None, timeout: float):
         self._progress, self._timeout = progress, timeout
-        self._since, self._then = time.monotonic(), 0
+        self._since, self._then = None, 0  # when, and how many bytes were there then; from the first bytes on
 
     def __call__(self, state: dict) -> None:
         done = int(state.get("downloaded_bytes") or 0)
         total = state.get("total_bytes") or state.get("total_bytes_estimate")
         now = time.monotonic()
+        if self._since is None:
+            self._since, self._then = now, done
         if state.get("status") == "downloading" and now - self._since > self._timeout:
             if 0 <= done - self._then < _SLOWEST * self._timeout:
                 raise DownloadError(f"the server sends less than {_SLOWEST} bytes a second", _AGAIN)

@@ -88,7 +88,10 @@ def test_steps_equal_scan():
 
 def test_hand_worked_case():
     """One head, one channel, one state: h = 1, then 0.5 * 1 + 2 = 2.5; y = h C + D x."""
-    column = lambda *v: torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1)  # noqa: E731
+
+    def column(*values):
+        return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+
     A = torch.tensor([torch.tensor(0.5).log()])  # halves in a unit of time
     y, final = ssd_scan(column(1, 2), column(1, 1)[..., 0], A, column(1, 1), column(3, 4), torch.tensor([10.0]))
     assert y.flatten().tolist() == pytest.approx([13.0, 30.0])

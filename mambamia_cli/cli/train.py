@@ -1,0 +1,46 @@
+"""`mambamia train`: make weights from a recipe. Each stage goes on where it was stopped."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mambamia_cli.cli.options import Options, takes
+from mambamia_cli.errors import UsageError
+
+STAGES = ("data", "align", "tune", "export")
+
+
+@takes("threads", "quiet", "debug")
+def train(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE.toml", help="The recipe.")],
+    work: Annotated[Path, typer.Option("--work", metavar="DIR", help="Packages, features and checkpoints.")] = Path("train-work"),
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", show_default=False,
+        help="The model folder to write. Default: the recipe's folder.")] = None,
+    stage: Annotated[list[str] | None, typer.Option("--stage", metavar="|".join(STAGES), show_default=False,
+        help="Only this stage; repeat for several. Default: all, in order.")] = None,
+    *,
+    options: Options,
+) -> Callable[[], int]:  # fmt: skip
+    """Train a model folder from a recipe: packages, features, alignment, adapter. Stop and start it at any time."""
+    unknown = sorted(set(stage or ()) - set(STAGES))
+    if unknown:
+        raise UsageError(f"there is no stage {unknown[0]!r}", f"use {', '.join(STAGES)}")
+    if not config.is_file():
+        raise UsageError(f"there is no recipe {config}", "name a TOML file with --config")
+    chosen = tuple(s for s in STAGES if not stage or s in stage)
+
+    def job() -> int:
+        import torch
+
+        from mambamia_cli.training.checkpoint import reporter
+        from mambamia_cli.training.config import load
+        from mambamia_cli.training.run import run
+
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        run(load(config), work, output or config.parent, chosen, reporter(options.quiet))
+        return 0
+
+    return job

@@ -1,0 +1,184 @@
+"""The chunked form of the scan (Mamba-2 paper, section 6) on one block of chunks, and its gradient.
+
+Steps 1 to 4 are those of the paper's listing 1; step 3 is a loop over chunks, so that everything is linear in l.
+Letters: b batch, c chunks of the block, q tokens a chunk, h heads, p head dim, s state size. i and j are tokens of one
+chunk; "j after i" is meant along the scan, which runs right to left when `reverse`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Elements of a block's (b, c, h, q, q) matrices on a CPU: a few of them stay in a core's cache.
+_BLOCK_ELEMENTS = 1 << 18
+
+
+class Block(NamedTuple):
+    """Tokens start .. start + chunks * size of the sequence, as whole chunks."""
+
+    start: int
+    chunks: int
+    size: int
+
+    def of(self, t: Tensor) -> Tensor:
+        """View (b, l, ...) -> (b, c, q, ...)."""
+        return t[:, self.start : self.start + self.chunks * self.size].unflatten(1, (self.chunks, self.size))
+
+
+def split_blocks(x: Tensor, chunk_size: int) -> list[Block]:
+    """Cut x (b, l, h, p) into blocks of whole chunks; what is left over is one shorter chunk, so nothing is padded."""
+    b, l, h, _ = x.shape
+    whole, rest = divmod(l, chunk_size)
+    a_block = max(1, _BLOCK_ELEMENTS // (b * h * chunk_size**2)) if x.device.type == "cpu" else max(1, whole)
+    blocks = [Block(i * chunk_size, min(a_block, whole - i), chunk_size) for i in range(0, whole, a_block)]
+    return blocks + ([Block(whole * chunk_size, 1, rest)] if rest else [])
+
+
+def block_forward(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x (b, c, q, h, p), dt (b, c, q, h), A (h,), B and C (b, c, q, s), state (b, h, p, s) before the block.
+
+    Returns y (b, c, q, h, p) without the skip, the states entering each chunk (b, c, h, p, s), the state after the block.
+    """
+    b, c, q, h, p = x.shape
+    x, B, C = (t.to(dt.dtype) for t in (x, B, C))
+    log_decay, total = _log_decays(dt, A, reverse)  # (b, c, q, h), (b, c, h)
+
+    # Step 1. Inside a chunk: y_i = sum_j (C_i . B_j) exp(log_decay_i - log_decay_j) dt_j x_j over the j not after i.
+    scores = C @ B.transpose(-1, -2)  # (b, c, q, q), shared by all heads
+    weights = _decay_matrix(log_decay, reverse).mul_(scores.unsqueeze(2))  # (b, c, h, q, q)
+    y_inside = weights @ _by_head(x, dt)  # (b, c, h, q, p)
+
+    # Step 2. What each chunk adds to the state: sum_j exp(total - log_decay_j) dt_j x_j B_j^T.
+    to_exit = dt * torch.exp(total.unsqueeze(2) - log_decay)  # (b, c, q, h)
+    added = _flat(x * to_exit.unsqueeze(-1)).transpose(-1, -2) @ B  # (b, c, h*p, s)
+    added = added.view(b, c, h, p, -1)
+
+    # Step 3. The state entering each chunk, one after the other.
+    decay = torch.exp(total)[..., None, None]  # (b, c, h, 1, 1)
+    entering = torch.empty_like(added)
+    for i in reversed(range(c)) if reverse else range(c):
+        entering[:, i] = state
+        state = torch.addcmul(added[:, i], decay[:, i], state)
+
+    # Step 4. What the entering state gives: y_i += exp(log_decay_i) h_entering C_i.
+    y = (C @ entering.flatten(2, 3).transpose(-1, -2)).view(b, c, q, h, p)
+    y.mul_(torch.exp(log_decay).unsqueeze(-1)).add_(y_inside.transpose(2, 3))
+    return y, entering, state
+
+
+def block_backward(
+    x: Tensor,
+    dt: Tensor,
+    B: Tensor,
+    C: Tensor,
+    y: Tensor,
+    dy: Tensor,
+    A: Tensor,
+    D: Tensor | None,
+    entering: Tensor,
+    d_state: Tensor,
+    reverse: bool,
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None], Tensor]:
+    """Gradient of `block_forward` with its skip. y, dy (b, c, q, h, p); entering (b, c, h, p, s); d_state (b, h, p, s) of
+    the state after the block. Returns (dx, d_dt, dB, dC), (dA (h,), dD (h,)) and d_state of the state before the block.
+
+    log_decay_i scales all of y_i (without the skip), and divides what token j gives to others; so its gradient needs no
+    q x q matrix: dy_i . y_i - (dt_j x_j) . d(dt_j x_j).
+    """
+    b, c, q, h, p = x.shape
+    x, B, C, y, dy = (t.to(dt.dtype) for t in (x, B, C, y, dy))
+    log_decay, total = _log_decays(dt, A, reverse)
+
+    # The skip, and what log_decay_i scales.
+    dy_x = (dy * x).sum(-1)  # (b, c, q, h)
+    d_log = (dy * y).sum(-1)  # (b, c, q, h)
+    if D is not None:
+        d_log -= dy_x * D.to(dt.dtype)
+
+    # Step 1.
+    scores = C @ B.transpose(-1, -2)  # (b, c, q, q)
+    decays = _decay_matrix(log_decay, reverse)  # (b, c, h, q, q)
+    dy_heads = _by_head(dy)  # (b, c, h, q, p)
+    d_scores = dy_heads @ _by_head(x, dt).transpose(-1, -2)  # (b, c, h, q, q)
+    d_scores = d_scores.mul_(decays).sum(2)  # (b, c, q, q)
+    weights = decays.mul_(scores.unsqueeze(2))
+    dx_inside = (weights.transpose(-1, -2) @ dy_heads).transpose(2, 3)  # (b, c, q, h, p), of dt_j x_j
+
+    # Step 4.
+    dy_entered = _flat(dy * torch.exp(log_decay).unsqueeze(-1))  # (b, c, q, h*p)
+    dC = dy_entered @ entering.flatten(2, 3)  # (b, c, q, s)
+    dC.add_(d_scores @ B)
+    d_entering = (dy_entered.transpose(-1, -2) @ C).view_as(entering)  # (b, c, h, p, s)
+
+    # Step 3.
+    decay = torch.exp(total)  # (b, c, h)
+    d_added = torch.empty_like(entering)
+    for i in range(c) if reverse else reversed(range(c)):
+        d_added[:, i] = d_state
+        d_state = torch.addcmul(d_entering[:, i], decay[:, i, :, None, None], d_state)
+    d_total = decay * torch.einsum("bchps,bchps->bch", d_added, entering)
+
+    # Step 2.
+    exit_decay = torch.exp(total.unsqueeze(2) - log_decay)  # (b, c, q, h)
+    to_exit = dt * exit_decay
+    d_added = d_added.flatten(2, 3)  # (b, c, h*p, s)
+    dB = _flat(x * to_exit.unsqueeze(-1)) @ d_added  # (b, c, q, s)
+    dB.add_(d_scores.transpose(-1, -2) @ C)
+    dx_exit = (B @ d_added.transpose(-1, -2)).view(b, c, q, h, p)  # of exit_decay_j dt_j x_j
+
+    # Together: what left token j inside the chunk (step 1) and at its exit (step 2).
+    inside = (x * dx_inside).sum(-1)  # (b, c, q, h)
+    at_exit = (x * dx_exit).sum(-1) * exit_decay  # (b, c, q, h)
+    dx = dx_exit.mul_(to_exit.unsqueeze(-1)).addcmul_(dx_inside, dt.unsqueeze(-1))
+    if D is not None:
+        dx.addcmul_(dy, D.to(dt.dtype).unsqueeze(-1))
+    d_dt = inside + at_exit
+    d_log -= dt * d_dt
+    d_total += (dt * at_exit).sum(2)
+
+    # log_decay is the cumulative sum of dt A, so its gradient comes back as the sum from the other side; total is its end.
+    d_log[:, :, 0 if reverse else -1] += d_total
+    d_log = _cumsum(d_log, not reverse)
+    d_dt += d_log * A
+    dA = (d_log * dt).sum((0, 1, 2))
+    return (dx, d_dt, dB, dC), (dA, None if D is None else dy_x.sum((0, 1, 2))), d_state
+
+
+def _log_decays(dt: Tensor, A: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+    """Logarithms of the decay from the chunk's entry to each token, that token included (b, c, q, h), and to its exit
+    (b, c, h). Never positive."""
+    log_decay = _cumsum(dt * A, reverse)
+    return log_decay, log_decay[:, :, 0 if reverse else -1]
+
+
+def _decay_matrix(log_decay: Tensor, reverse: bool) -> Tensor:
+    """log_decay (b, c, q, h) -> L (b, c, h, q, q), L_ij = decay from token j to token i, 0 where j comes after i.
+
+    The mask goes in before exp: the differences it hides are positive and would overflow to inf, and to nan later.
+    """
+    q = log_decay.shape[2]
+    hidden = torch.full((q, q), float("-inf"), dtype=log_decay.dtype, device=log_decay.device)
+    hidden = hidden.tril(-1) if reverse else hidden.triu(1)  # (q, q), -inf where j comes after i, else 0
+    rows = log_decay.transpose(2, 3).contiguous()  # (b, c, h, q)
+    return torch.sub(rows.unsqueeze(-1), rows.unsqueeze(-2)).add_(hidden).exp_()
+
+
+def _cumsum(a: Tensor, reverse: bool) -> Tensor:
+    """Inclusive cumulative sum over a chunk's tokens (dim 2), from the side the scan enters at."""
+    return a.flip(2).cumsum(2).flip(2) if reverse else a.cumsum(2)
+
+
+def _by_head(t: Tensor, scale: Tensor | None = None) -> Tensor:
+    """t (b, c, q, h, p), times scale (b, c, q, h) -> contiguous (b, c, h, q, p), in one pass."""
+    if scale is None:
+        return t.transpose(2, 3).contiguous()
+    b, c, q, h, p = t.shape
+    return torch.mul(t.transpose(2, 3), scale.transpose(2, 3).unsqueeze(-1), out=t.new_empty(b, c, h, q, p))
+
+
+def _flat(t: Tensor) -> Tensor:
+    """(b, c, q, h, p) -> (b, c, q, h*p)."""
+    return t.flatten(3)

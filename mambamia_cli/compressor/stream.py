@@ -1,0 +1,140 @@
+"""The compressor over a video of any length, chunk of frames by chunk of frames, in bounded memory.
+
+Windows. Frames are gathered into windows of `window` frames that overlap by `overlap`. The next window begins where this
+one's overlap begins, in the forward state this window had there, so the forward direction sees the whole video. The
+backward direction sees to the end of its window, so the frames of an overlap are handed out from the later window: every
+frame but the video's last ones has at least `overlap` frames to its right. With one window, or with a forward-only
+model, the numbers are those of the whole pass.
+
+Chunks. A window is worked through layer by layer, `chunk_frames` frames at a time: the backward branch right to left,
+each chunk handing its state and convolution tail to the one on its left, then the forward branch left to right, the sum,
+out_proj and the residual. Every number is the same whatever the chunk size, up to rounding. What is held is the window's
+hidden states and one branch's output; everything wider lives for one chunk.
+
+A model that looks forward only needs no windows: each chunk goes through all layers and out as it comes.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mambamia_cli.compressor.mixer import MixerState
+from mambamia_cli.compressor.model import CompressorOutput, MambaMiaCompressor
+
+
+class StreamingCompressor:
+    """push(patches (m, n, d_vision)) any number of times, then finish() once; both return a list of CompressorOutput with
+    anchors (m', g, d) and delta (m',), in order: together one for each frame pushed.
+
+    Raises ValueError for sizes that do not fit and when used after finish(). Runs without gradients.
+    """
+
+    def __init__(self, model: MambaMiaCompressor, *, window: int = 384, overlap: int = 64, chunk_frames: int = 32):
+        if chunk_frames < 1 or overlap < 0 or window <= overlap:
+            raise ValueError(
+                f"need chunk_frames >= 1 and 0 <= overlap < window, got {chunk_frames}, {overlap} and {window}"
+            )
+        if model.training:
+            raise ValueError(
+                "the model is in training mode, where dropout makes chunks disagree: call model.eval() first"
+            )
+        self.model = model
+        self.bidirectional = model.config.bidirectional or model.config.taa_bidirectional
+        self.window = window if self.bidirectional else chunk_frames
+        self.overlap = overlap if self.bidirectional else 0
+        self.chunk_frames = chunk_frames
+        self._waiting: list[Tensor] = []  # patches (m, n, d_vision) of the frames at and after the window's start
+        self._count = 0  # frames in _waiting
+        self._states: list[MixerState | None] = [None] * (len(model.model.layers) + 1)  # layers, then the TAA
+        self._finished = False
+
+    @torch.no_grad()
+    def push(self, patches: Tensor) -> list[CompressorOutput]:
+        """patches (m, n, d_vision), m >= 0: the next frames. Returns what has become final."""
+        if self._finished:
+            raise ValueError("push after finish: start a new StreamingCompressor for another video")
+        c = self.model.config
+        n = c.grid_rows * c.patches_per_row
+        if patches.dim() != 3 or patches.shape[1:] != (n, c.vision_width):
+            raise ValueError(f"patches must be (m, {n}, {c.vision_width}), got {tuple(patches.shape)}")
+        outputs = []
+        # Taken in by the chunk, so that one huge push needs no more memory than many small ones.
+        for piece in patches.split(self.chunk_frames):
+            self._waiting.append(piece.clone())  # the caller may reuse its buffer
+            self._count += len(piece)
+            # A full window waits for one more frame: the last window of a video is closed by finish().
+            while self._count > self.window:
+                outputs.append(self._run_window(last=False))
+        return outputs
+
+    @torch.no_grad()
+    def finish(self) -> list[CompressorOutput]:
+        """The frames not yet handed out. Raises ValueError when called twice."""
+        if self._finished:
+            raise ValueError("finish was called already")
+        self._finished = True
+        return [self._run_window(last=True)] if self._count else []
+
+    def _run_window(self, *, last: bool) -> CompressorOutput:
+        frames = torch.cat(self._waiting)
+        window = frames[: self.window]
+        step = len(window) if last else self.window - self.overlap  # frames to the next window's start
+        output = self._compress(window.unsqueeze(0), step)
+        self._waiting = [frames[step:].clone()]
+        self._count -= step
+        return CompressorOutput(output.anchors[0, :step].clone(), output.delta[0, :step].clone())
+
+    def _compress(self, patches: Tensor, step: int) -> CompressorOutput:
+        """patches (1, m, n, d_vision) -> output of the window's m frames; self._states move on to frame `step`."""
+        model = self.model
+        spans = list(_spans(patches.shape[1], self.chunk_frames, step))
+        hidden = torch.cat([model.insert_queries(patches[:, a:e]) for a, e in spans], dim=1)  # (1, m, g, k + 1, d)
+        for i, block in enumerate(model.model.layers):
+            self._states[i] = _run_layer(hidden, spans, step, block.aggregate, block.mixer, self._states[i])
+        anchors = model.keep_queries(hidden)  # (1, m, g, d)
+        taa = model.taa
+        frames = taa.to_sequence(anchors).clone()  # (1, m, g*d), or the rows as a batch: (g, m, d)
+        self._states[-1] = _run_layer(frames, spans, step, taa.norm, taa.mixer, self._states[-1])
+        anchors, delta = taa.finish(frames, anchors.shape)
+        return CompressorOutput(model.output_proj(anchors), delta)
+
+
+def _run_layer(
+    hidden: Tensor,
+    spans: list[tuple[int, int]],
+    step: int,
+    read: nn.Module,
+    mixer: nn.Module,
+    state: MixerState | None,
+) -> MixerState | None:
+    """hidden += out_proj(forward branch + backward branch), in place, over dim 1, span by span.
+
+    read: hidden of a span -> what the mixer reads, (b, l, width). state: the forward one before the window.
+    Returns the forward state before frame `step`.
+    """
+    backward: dict[int, Tensor] = {}
+    if mixer.bidirectional:
+        after = None  # state and convolution tail handed from right to left
+        for a, e in reversed(spans):
+            backward[a], after = mixer.branch(mixer.project(read(hidden[:, a:e])), after, reverse=True)
+    at_step = None
+    for a, e in spans:
+        y, state = mixer.branch(mixer.project(read(hidden[:, a:e])), state)  # (b, l, d_inner)
+        if mixer.bidirectional:
+            y = y.add_(backward.pop(a))
+        hidden[:, a:e] += mixer.out_proj(y).view_as(hidden[:, a:e])
+        if e == step:
+            at_step = MixerState(*(part.clone() for part in state))
+    return at_step
+
+
+def _spans(m: int, chunk: int, cut: int) -> Iterator[tuple[int, int]]:
+    """Frames 0 .. m in chunks, with a boundary at `cut`, where the next window's state is taken."""
+    a = 0
+    while a < m:
+        e = min(a + chunk, m)
+        if a < cut < e:
+            e = cut
+        yield a, e
+        a = e

@@ -1,0 +1,209 @@
+"""Any causal language model of transformers as a LanguageModel: Llama, Qwen2, GPT-NeoX, Mamba2 ..., 4-bit by bitsandbytes.
+
+The decode loop is ours rather than `generate`, so that every model streams, stops and guards against loops alike.
+"""
+
+import copy
+import hashlib
+import inspect
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mambamia_cli.errors import ModelError, UsageError
+from mambamia_cli.language.generation import Generation, GenerationOptions
+from mambamia_cli.language.lora import merge_adapter
+from mambamia_cli.language.model import check_prompt, has_bitsandbytes, memory_guard
+from mambamia_cli.language.packing import adapter_digest, read_state, source_identity
+from mambamia_cli.language.tokenizer import TransformersTokenizer
+
+log = logging.getLogger(__name__)
+
+SMALL_MODEL = 1_000_000_000  # parameters up to which "auto" on a CPU takes float32: there it is the quicker one
+NO_LIMIT = 1 << 20  # context of a state-space model, which has none of its own
+REMEDY = "--quant nf4, a lower --token-budget or a smaller model"
+
+
+class TransformersLanguageModel:
+    """See model.LanguageModel. `source` is a folder or a hub id; only safetensors weights are read, no code is run."""
+
+    def __init__(self, source: Path | str, *, name: str, quant: str, device: str, adapter: Path | None = None):
+        self.name, self.device = name, device
+        self.quant, self.warnings = available_quant(quant, device)
+        for warning in self.warnings:
+            log.warning(warning)
+        self.model = _load(source, self.quant, device, adapter)
+        if self.quant == "auto":
+            small = self.model.num_parameters() <= SMALL_MODEL
+            self.quant = "fp32" if small else "bf16"
+            self.model = self.model.to(torch.float32 if small else torch.bfloat16)
+        config = self.model.config
+        self.tokenizer = _load_tokenizer(source, self.model)
+        self.width = self.model.get_input_embeddings().weight.shape[1]
+        self.context_length = getattr(config, "max_position_embeddings", None) or NO_LIMIT
+        self.revision = _revision(source, config, adapter)
+        parameters = inspect.signature(self.model.forward).parameters
+        # State-space models name their cache differently; the object handed on is of the same kind.
+        self._cache_name = "cache_params" if "cache_params" in parameters else "past_key_values"
+        self._keep = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._cache, self._turn = None, 0
+
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        return self.tokenizer.encode(text, special=special)
+
+    def embed(self, text: str | Sequence[int]) -> Tensor:
+        ids = self.tokenize(text) if isinstance(text, str) else list(text)
+        table = self.model.get_input_embeddings()
+        with torch.inference_mode():
+            return table(torch.tensor(ids, dtype=torch.long, device=table.weight.device)).float().cpu()  # (l, width)
+
+    def chat_text(self, user: str, system: str | None = None) -> str:
+        return self.tokenizer.chat_text(user, system)
+
+    def generate(
+        self, embeds: Tensor, *, max_tokens: int = 256, stop: Sequence[str] = (), temperature: float = 0.0, seed: int = 0
+    ) -> Generation:
+        room = check_prompt(embeds, self.width, self.context_length, max_tokens)
+        options = GenerationOptions(min(max_tokens, room), tuple(stop), temperature, seed)
+        logits = self._read(embeds)
+        turn = self._turn
+
+        def step(token: int) -> Tensor:
+            if turn != self._turn:
+                raise RuntimeError("this answer was ended by a later call: a model writes one answer at a time")
+            return self._forward(torch.tensor([[token]], device=self.device), self._cache)[-1]
+
+        return Generation(logits, step, self.tokenizer, options)
+
+    def score(self, embeds: Tensor, continuations: Sequence[str], *, mean: bool = False) -> list[float]:
+        ids = [self.tokenize(text, special=False) for text in continuations]
+        if not all(ids):
+            raise UsageError("an answer to score is empty", "leave it out")
+        if not ids:
+            return []
+        check_prompt(embeds, self.width, self.context_length - max(map(len, ids)), 1)
+        first = self._read(embeds).log_softmax(-1)  # (vocabulary,)
+        scores = []
+        for tokens in ids:
+            total = float(first[tokens[0]])
+            if len(tokens) > 1:
+                # A copy, not a crop: a state-space cache cannot be cut back.
+                cache = copy.deepcopy(self._cache)
+                rest = torch.tensor([tokens[:-1]], device=self.device)
+                # A state-space layer takes its recurrent state up in single steps only.
+                steps = rest.split(1, dim=1) if self._cache_name == "cache_params" else [rest]
+                logits = torch.cat([self._forward(step, cache, last_only=False) for step in steps])  # (l - 1, vocab)
+                targets = torch.tensor(tokens[1:], device=logits.device)[:, None]
+                total += float(logits.log_softmax(-1).gather(1, targets).sum())
+            scores.append(total / len(tokens) if mean else total)
+        return scores
+
+    def _read(self, embeds: Tensor) -> Tensor:
+        """Read a prompt (l, width) into a new cache -> logits (vocabulary,)."""
+        self._turn += 1
+        self._cache = None
+        table = self.model.get_input_embeddings().weight
+        return self._forward(embeds.detach()[None].to(table.device, table.dtype), None)[-1]
+
+    def _forward(self, inputs: Tensor, cache, *, last_only: bool = True) -> Tensor:
+        """inputs: ids (1, l) or embeddings (1, l, width) -> logits (l or 1, vocabulary) float32; keeps the new cache."""
+        kind = "input_ids" if inputs.ndim == 2 else "inputs_embeds"
+        keep = self._keep if last_only else {}
+        with torch.inference_mode(), memory_guard("reading the prompt or writing the answer", REMEDY):
+            output = self.model(**{kind: inputs, self._cache_name: cache}, use_cache=True, **keep)
+        if cache is None:
+            self._cache = getattr(output, self._cache_name)
+        return output.logits[0].float()
+
+
+def available_quant(quant: str, device: str) -> tuple[str, tuple[str, ...]]:
+    """The quant to use for the one asked, and what to tell the user when it is another. May stay "auto" on a CPU."""
+    on_cpu = device == "cpu"
+    if quant == "auto":
+        quant = "auto" if on_cpu else "nf4"
+    if quant not in ("nf4", "fp4", "int8") or has_bitsandbytes():
+        return quant, ()
+    best = "fp32" if on_cpu else "bf16"
+    return best, (f"bitsandbytes is not installed, so {best} is used instead of {quant}: pip install bitsandbytes",)
+
+
+def _load(source: Path | str, quant: str, device: str, adapter: Path | None):
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    # Progress and warnings are ours to give; bitsandbytes would write one a layer and token.
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    options = {"dtype": {"bf16": torch.bfloat16, "fp32": torch.float32, "auto": "auto"}.get(quant, torch.float32)}
+    if quant in ("nf4", "fp4", "int8"):
+        options |= {"quantization_config": bitsandbytes_config(quant, device), "device_map": {"": device}}
+        if device != "cpu":
+            options["dtype"] = torch.bfloat16
+    try:
+        if adapter is None:
+            model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **options)
+        elif not isinstance(source, Path):
+            raise ModelError("an adapter needs its language model as a folder", "download the model and give its folder")
+        else:
+            config = AutoConfig.from_pretrained(source)
+            state = merge_adapter(read_state(source), adapter)
+            model = AutoModelForCausalLM.from_pretrained(None, config=config, state_dict=state, **options)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        said = str(error).strip().splitlines()
+        text = said[0] if said else type(error).__name__
+        raise ModelError(f"{source} cannot be loaded ({text})", "check the name, the files and the network") from error
+    except RuntimeError as error:
+        if "shape" in str(error) or "size mismatch" in str(error):
+            raise ModelError(f"the weights in {source} do not fit its config.json", "get the model again") from error
+        raise
+    if quant in ("nf4", "fp4") and device == "cpu":
+        _unpack_odd_rows(model)
+    return model.eval() if quant in ("nf4", "fp4", "int8") else model.to(device).eval()
+
+
+def _unpack_odd_rows(model) -> None:
+    """Keep bitsandbytes from repacking layers that its AVX-512 kernel refuses: it wants rows in blocks of 32.
+
+    Mamba2's in_proj (2 * inner + 2 * state + heads rows) is such a layer; it then takes the plain 4-bit path.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False) and module.out_features % 32:
+            module.support_avx512bf16_for_cpu = False
+
+
+def bitsandbytes_config(quant: str, device: str):
+    """transformers' config for nf4, fp4 (double quantised) or int8."""
+    from transformers import BitsAndBytesConfig
+
+    if quant == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    compute = torch.float32 if device == "cpu" else torch.bfloat16
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type=quant, bnb_4bit_compute_dtype=compute, bnb_4bit_use_double_quant=True
+    )
+
+
+def _load_tokenizer(source: Path | str, model) -> TransformersTokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"the tokenizer of {source} cannot be loaded", "get the model again") from error
+    ids = {tokenizer.eos_token_id}
+    for config in (model.generation_config, model.config):
+        value = getattr(config, "eos_token_id", None)
+        ids.update(value if isinstance(value, list) else [value])
+    return TransformersTokenizer(tokenizer, frozenset(i for i in ids if isinstance(i, int)))
+
+
+def _revision(source: Path | str, config, adapter: Path | None) -> str:
+    identity = source_identity(source) if isinstance(source, Path) else [source, getattr(config, "_commit_hash", None)]
+    parts = [identity, adapter_digest(adapter) if adapter else None]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
