@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mambamia_cli.compressor.layers import depthwise_conv_silu
+from mambamia_cli.compressor import kernels
 from mambamia_cli.compressor.mixer import MixerState, initial_dt_bias
 
 
@@ -180,7 +180,7 @@ class Mamba1Mixer(nn.Module):
         conv, x_proj, dt_proj, D = (getattr(self, name + suffix) for name in ("conv1d", "x_proj", "dt_proj", "D"))
         A_log = self.A_b_log if reverse else self.A_log
         tail, ssm = state if state is not None else (None, None)
-        x, tail = depthwise_conv_silu(x, conv.weight, conv.bias, tail=tail, reverse=reverse)
+        x, tail = kernels.conv_silu(x, conv.weight, conv.bias, tail=tail, reverse=reverse)
         dt, B, C = x_proj(x).split((self.rank, self.state_size, self.state_size), dim=-1)
         y, ssm = selective_scan(
             x,  # (b, l, d)

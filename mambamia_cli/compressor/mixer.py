@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mambamia_cli.compressor.layers import GatedRMSNorm, depthwise_conv_silu
-from mambamia_cli.compressor.ssd import ssd_scan
+from mambamia_cli.compressor import kernels
+from mambamia_cli.compressor.layers import GatedRMSNorm
 
 _DT_MIN, _DT_MAX, _DT_FLOOR = 1e-3, 1e-1, 1e-4  # Mamba's range for the step size at the start
 _A_MIN, _A_MAX = 1.0, 16.0  # Mamba-2's range for -A at the start
@@ -90,9 +90,9 @@ class Mamba2Mixer(nn.Module):
         norm = self.norm_b if reverse else self.norm
 
         tail, ssm = state if state is not None else (None, None)
-        xBC, tail = depthwise_conv_silu(xBC, conv.weight, conv.bias, tail=tail, reverse=reverse)
+        xBC, tail = kernels.conv_silu(xBC, conv.weight, conv.bias, tail=tail, reverse=reverse)
         x, B, C = xBC.split((self.inner, self.state_size, self.state_size), dim=-1)
-        y, ssm = ssd_scan(
+        y, ssm = kernels.scan(
             x.unflatten(-1, (self.heads, self.head_dim)),  # (b, l, h, p)
             F.softplus(dt.float() + dt_bias.float()),  # (b, l, h)
             -torch.exp(A_log.float()),  # (h,)

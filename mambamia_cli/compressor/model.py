@@ -82,6 +82,10 @@ class MambaMiaCompressor(nn.Module):
         )
         self.output_proj = nn.Identity() if config.output_size is None else nn.Linear(d, config.output_size)
 
+    @property
+    def anchors_per_frame(self) -> int:
+        return self.config.grid_rows
+
     def forward(self, patches: Tensor) -> CompressorOutput:
         """Raises ValueError when patches are not (b, m >= 1, g * k, vision_width)."""
         hidden = self.insert_queries(patches)  # (b, m, g, k + 1, d)

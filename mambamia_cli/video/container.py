@@ -14,6 +14,8 @@ _NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "data"})
 # Containers that keep no presentation times: the order of decoding times stands in for them (AVI), or nothing does.
 _DTS_ONLY = frozenset({"avi"})
 _MAX_PIXELS = 1 << 27  # a damaged header must not make libav reserve gigabytes: 16 times 4K
+LIBAV_ERRORS = (av.FFmpegError, OSError, ValueError)
+"""What libav's refusals come as: most, but not all, FFmpegErrors are also one of the other two."""
 _ATTACHED_PIC = av.stream.Disposition.attached_pic
 _DEFAULT = av.stream.Disposition.default
 
@@ -36,7 +38,7 @@ def open_container(path: str | Path) -> Iterator["av.container.InputContainer"]:
         # "file:" keeps names with a colon from being read as a protocol; the whitelist keeps playlists and
         # reference movies from reaching for the network
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except (OSError, ValueError) as err:  # av.FFmpegError is one or the other
+    except LIBAV_ERRORS as err:
         if isinstance(err, PermissionError):
             raise InputError(f"{path} may not be read", "check its permissions") from None
         raise InputError(f"{path} is not a video that libav can read", "check that it plays, or convert it") from None
@@ -61,10 +63,10 @@ def pick_stream(container, index: int | None = None) -> "av.video.stream.VideoSt
         videos = [s for s in videos if s.index == index]
         if not videos:
             raise InputError(f"{path} has no video stream {index}", f"its video streams are: {known}")
-    stream = max(videos, key=lambda s: (bool(s.disposition & _DEFAULT), (s.width or 0) * (s.height or 0), -s.index))
-    if stream.codec_context is None:
+    videos = [s for s in videos if s.codec_context is not None]
+    if not videos:
         raise InputError(f"{path} is coded in a way libav cannot decode", "convert it to H.264")
-    return stream
+    return max(videos, key=lambda s: (bool(s.disposition & _DEFAULT), (s.width or 0) * (s.height or 0), -s.index))
 
 
 def prepare(stream, threads: str = "AUTO") -> None:
@@ -84,6 +86,6 @@ def seek(container, stream, moment) -> bool:
     """Go to a keyframe at or before a container time in seconds. False when the container cannot."""
     try:
         container.seek(int(moment // stream.time_base), stream=stream, backward=True)
-    except (OSError, ValueError):
+    except LIBAV_ERRORS:
         return False
     return True

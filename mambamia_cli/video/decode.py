@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from .channel import Channel
-from .container import open_container
+from .container import LIBAV_ERRORS, open_container
 from .probe import VideoInfo, probe
 from .reader import frames_from
 from .sample import Grid, SampleSpec
@@ -216,7 +216,7 @@ def measure_duration(info: VideoInfo) -> Fraction | None:
                 count += bool(packet.size)
                 stamp = packet.pts if packet.pts is not None else packet.dts
                 last = stamp if last is None or (stamp is not None and stamp > last) else last
-        except (OSError, ValueError):
+        except LIBAV_ERRORS:
             pass  # damaged further on: so far is what can be decoded
         length = 1 / (info.fps or Fraction(25))
         if info.clock == "rate" or last is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .container import clock_of, open_container, pick_stream
+from .container import LIBAV_ERRORS, clock_of, open_container, pick_stream
 from .reader import FrameReader
 
 _COUNTED_PACKETS = 240  # how many packets are looked at to tell a variable frame rate
@@ -130,7 +130,7 @@ def _is_vfr(container, stream, clock: str) -> bool | None:
             moment = packet.pts if clock == "pts" else packet.dts
             if moment is not None and packet.size:
                 times.append(moment)
-    except (OSError, ValueError):
+    except LIBAV_ERRORS:
         pass  # damaged further on: what was read so far is judged
     # the newest few may still be out of order: their neighbours in time have not been read yet
     times = sorted(times)[: len(times) if len(times) < _COUNTED_PACKETS - 1 else -16]

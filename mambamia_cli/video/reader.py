@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 
-from .container import open_container, prepare, seek
+from .container import LIBAV_ERRORS, open_container, prepare, seek
 
 _MAX_READ_ERRORS = 16  # demuxer errors in a row after which the rest of the file is given up
 _JUMP = Fraction(1)  # s; times that fall back by more are a new time line (joined broadcasts), by less a damaged frame
@@ -59,7 +59,7 @@ class FrameReader:
                     if packet.size:  # an empty one (a repeated picture in AVI) would put the decoder at its end
                         yield packet
                 break
-            except (OSError, ValueError):
+            except LIBAV_ERRORS:
                 errors += 1
                 self.corrupt += 1
         yield None
@@ -73,7 +73,7 @@ class FrameReader:
                 self._sent.append(packet.dts)
         try:
             return self.stream.codec_context.decode(packet)
-        except (OSError, ValueError):  # av.FFmpegError is one or the other
+        except LIBAV_ERRORS:
             self.corrupt += 1
             if self._sent and packet is not None:
                 self._sent.pop()

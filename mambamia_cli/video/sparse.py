@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 
-from .container import open_container, prepare, seek
+from .container import LIBAV_ERRORS, open_container, prepare, seek
 from .reader import SEEK_BACK
 from .sample import Grid
 
@@ -162,7 +162,7 @@ class SparseReader:
     def _came_out(self, decoder, packet):
         try:
             frames = decoder.decode(packet)
-        except (OSError, ValueError):  # av.FFmpegError is one or the other
+        except LIBAV_ERRORS:
             raise GiveUp from None
         for frame in frames:
             self.decoded += 1
@@ -190,7 +190,7 @@ class SparseReader:
                 if group is None:
                     raise GiveUp
                 group.add(packet)
-        except (OSError, ValueError):
+        except LIBAV_ERRORS:
             raise GiveUp from None
         if group is not None:
             yield group

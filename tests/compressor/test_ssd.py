@@ -88,6 +88,7 @@ def test_steps_equal_scan():
 
 def test_hand_worked_case():
     """One head, one channel, one state: h = 1, then 0.5 * 1 + 2 = 2.5; y = h C + D x."""
+
     def column(*values):
         return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
 
