@@ -64,6 +64,8 @@ class Scene:
 
 @dataclass(frozen=True)
 class ScenesRecord:
+    """`delta` is the curve that the markers were found in: (time, delta-time) of every frame looked at."""
+
     video: VideoRecord
     sampling: SamplingRecord
     scenes: tuple[Scene, ...]
@@ -72,6 +74,7 @@ class ScenesRecord:
     threshold: float | None = None
     tool: ToolRecord | None = None
     timing_s: dict[str, float] = field(default_factory=dict)
+    memory_mib: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     schema: str = "mambamia.scenes/1"
 
@@ -88,12 +91,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class AnswerRecord:
+    """`finish` is "stop" (the model ended), "length" (--max-tokens did), "repeat" (it began to repeat itself and was
+    stopped) or "choice". `choices` are (text, probability among them), likeliest first."""
+
     video: VideoRecord
     question: str
     answer: str
     finish: str
     sampling: SamplingRecord
-    evidence: tuple[Evidence, ...] = ()
+    evidence: tuple[Evidence, ...] | None = None
     confidence: float | None = None
     choices: tuple[tuple[str, float], ...] | None = None
     range: tuple[float, float] | None = None
@@ -106,7 +112,10 @@ class AnswerRecord:
 
 @dataclass(frozen=True)
 class SummaryRecord:
-    """A title a scene (times from frames, never from the model's text) and one paragraph."""
+    """A title a scene (times from frames, never from the model's text) and one paragraph.
+
+    `finish` is the paragraph's, as in AnswerRecord.
+    """
 
     video: VideoRecord
     scenes: tuple[Scene, ...]
@@ -116,6 +125,7 @@ class SummaryRecord:
     range: tuple[float, float] | None = None
     tool: ToolRecord | None = None
     timing_s: dict[str, float] = field(default_factory=dict)
+    memory_mib: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     schema: str = "mambamia.summary/1"
 
@@ -152,3 +162,16 @@ def timecode(seconds: float) -> str:
     """Seconds -> "HH:MM:SS.mmm"."""
     ms = round(seconds * 1000)
     return f"{ms // 3600000:02d}:{ms // 60000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
+
+
+def peak_memory_mib() -> dict[str, float]:
+    """The most memory this process has held so far, in MiB; the GPU's only where torch has used one."""
+    import resource
+    import sys
+
+    scale = 1 << 20 if sys.platform == "darwin" else 1 << 10  # bytes there, KiB elsewhere
+    peaks = {"ram_peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        peaks["vram_peak"] = round(torch.cuda.max_memory_allocated() / (1 << 20), 1)
+    return peaks

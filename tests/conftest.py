@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from fixtures import tiny_model as tiny_model_files
 from fixtures import videos
 
 
@@ -122,3 +123,9 @@ def empty_file(made) -> Path:
     path = made / "empty.mp4"
     path.write_bytes(b"")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A whole MambaMia model folder of random weights (see fixtures/tiny_model.py); do not change it."""
+    return tiny_model_files.write_model(tmp_path_factory.mktemp("models"))

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +12,6 @@ from mambamia_cli.cli.options import ENGINE, FRAMES, IO, LANGUAGE, Options, take
 from mambamia_cli.cli.output import Output
 from mambamia_cli.errors import UsageError
 from mambamia_cli.records import AnswerRecord, to_json
-
-DEFAULT_RATE = Fraction(1)
 
 
 @takes(*FRAMES, *LANGUAGE, *ENGINE, *IO)
@@ -74,7 +71,7 @@ def _run(videos: list[str], questions: list[str], choices: tuple[str, ...] | Non
     headed = len(videos) > 1 or len(questions) > 1
 
     def work(source: str) -> None:
-        video = inputs.opened(source, options, models, console, DEFAULT_RATE)
+        video = inputs.opened(source, options, models, console)
         video.index()  # once for all the questions
         for text in questions:
             _answer(video, text, choices, options, console, output, f"{source}: " if len(videos) > 1 else "", headed)
@@ -120,8 +117,8 @@ class _Stream:
 
 def _explain(record: AnswerRecord, console: Console) -> None:
     sampling, timing = record.sampling, record.timing_s
-    console.note(f"kept {sampling.kept} of {sampling.frames} frames ({sampling.tokens_in} visual tokens), "
-                 f"largest gap {sampling.max_gap_s:.1f} s, "
+    console.note(f"kept {sampling.kept} of {sampling.frames} frames ({sampling.tokens_out} visual tokens), "
+                 f"largest gap {sampling.max_gap_s or 0:.1f} s, "
                  + ", ".join(f"{name} {value:.2f} s" for name, value in timing.items()))  # fmt: skip
     if record.choices:
         console.note("choices: " + ", ".join(f"{name} {share:.0%}" for name, share in record.choices))

@@ -15,11 +15,6 @@ from mambamia_cli.errors import EXIT_SOME_FAILED, InputError, ModelError, Output
 from mambamia_cli.records import ErrorRecord, to_json
 
 
-def is_url(text: str) -> bool:
-    """http and https addresses; everything else is a path."""
-    return text.lower().startswith(("http://", "https://"))
-
-
 def check_source(source: str) -> None:
     """Refuse what cannot be a video before anything is loaded.
 
@@ -27,6 +22,8 @@ def check_source(source: str) -> None:
         InputError: missing, a folder, empty or unreadable.
         UsageError: an empty name.
     """
+    from mambamia_cli.video.source import is_url
+
     if not source:
         raise UsageError("the name of a video is empty", "give a file or a URL")
     if is_url(source):
@@ -75,12 +72,14 @@ def engine(options: Options, console: Console) -> Any:
                   seed=options.seed, progress=console.progress)  # fmt: skip
 
 
-def opened(source: str, options: Options, models: Any, console: Console, default_rate: Any) -> Any:
+def opened(source: str, options: Options, models: Any, console: Console) -> Any:
     """A `pipeline.Video` over `source` as the options say."""
     from mambamia_cli.pipeline import open_video
 
     start, end = options.span()
-    return open_video(source, models=models, fps=options.rate(default_rate), max_frames=options.max_frames, start=start,
+    # A rate that was not given is left unset: each use of the video then has its own default.
+    rate = {} if options.fps is None else {"fps": options.rate()}
+    return open_video(source, models=models, **rate, max_frames=options.max_frames, start=start,
                       end=end, token_budget=options.token_budget, stream=options.video_track,
                       progress=console.progress, warn=console.warn)  # fmt: skip
 

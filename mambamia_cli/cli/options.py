@@ -15,7 +15,7 @@ import typer
 from mambamia_cli.errors import UsageError
 
 SAMPLING, MODEL, ANSWER, OUTPUT = "Time and sampling", "Model and device", "Answer", "Output"
-QUANTS = ("auto", "nf4", "fp4", "int8", "bf16", "fp32")
+QUANTS = ("auto", "nf4", "fp4", "int4", "int8", "bf16", "fp32")
 
 
 def _option(default: Any, *flags: str, help: str, panel: str, **range_: Any) -> Any:
@@ -81,15 +81,15 @@ class Options:
         device = self.device.partition(":")
         if device[0] not in ("auto", "cpu", "cuda", "mps") or (device[1] and not (device[0] == "cuda" and device[2].isdigit())):
             raise UsageError(f"--device {self.device} is not a device", "use auto, cpu, cuda, cuda:N or mps")
-        self.rate(None)
+        if self.fps is not None:
+            self.rate()
         start, end = self.span()
         if end is not None and end <= (start or 0):
             raise UsageError(f"--end {self.end} is not after the start", "give an end later than the start")
 
-    def rate(self, default: Fraction | None) -> Fraction | None:
-        """`--fps` as frames a second; None = every frame; `default` when it was not given."""
-        if self.fps is None:
-            return default
+    def rate(self) -> Fraction | None:
+        """`--fps`, which must have been given, as frames a second; None = every frame."""
+        assert self.fps is not None
         return parse_rate(self.fps)
 
     def span(self) -> tuple[Fraction | None, Fraction | None]:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Annotated
 
 import typer
@@ -15,7 +14,6 @@ from mambamia_cli.errors import UsageError
 from mambamia_cli.records import ScenesRecord, to_json
 from mambamia_cli.scenes.table import Look, render
 
-DEFAULT_RATE = Fraction(4)
 MARKING = "Marking"
 
 
@@ -53,7 +51,7 @@ def _run(videos: list[str], threshold: float | None, shortest: float, plot: str 
     models = inputs.engine(options, console)
 
     def work(source: str) -> None:
-        video = inputs.opened(source, options, models, console, DEFAULT_RATE)
+        video = inputs.opened(source, options, models, console)
         record = video.scenes(threshold=threshold, min_scene_len=shortest)
         console.clear()
         if plot is not None:

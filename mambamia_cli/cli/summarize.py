@@ -1,7 +1,6 @@
 """`mambamia summarize`: a title a scene, then one paragraph."""
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Annotated
 
 import typer
@@ -11,8 +10,6 @@ from mambamia_cli.cli.console import Console, one_line
 from mambamia_cli.cli.options import ENGINE, FRAMES, IO, LANGUAGE, Options, parse_length, takes
 from mambamia_cli.cli.output import Output
 from mambamia_cli.records import SummaryRecord, timecode, to_json
-
-DEFAULT_RATE = Fraction(4)
 
 
 @takes(*FRAMES, *LANGUAGE, *ENGINE, *IO)
@@ -36,7 +33,7 @@ def _run(videos: list[str], threshold: float | None, shortest: float, options: O
     models = inputs.engine(options, console)
 
     def work(source: str) -> None:
-        video = inputs.opened(source, options, models, console, DEFAULT_RATE)
+        video = inputs.opened(source, options, models, console)
         record = video.summarize(threshold=threshold, min_scene_len=shortest, max_tokens=options.max_tokens)
         console.clear()
         if options.format == "text":

@@ -1,0 +1,119 @@
+"""The models of a run: loaded when first needed, once, and shared by all its videos."""
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mambamia_cli.errors import ModelError, UsageError
+from mambamia_cli.models.folder import ModelFolder, read_folder
+from mambamia_cli.scenes.peaks import PeakRule
+
+if TYPE_CHECKING:
+    from mambamia_cli.compressor.model import MambaMiaCompressor
+    from mambamia_cli.language.projector import Projector
+
+Progress = Callable[[str, float, float | None], None]
+"""Called with (stage, done, total); seconds of video, or a count. total None = not known."""
+
+
+class Models:
+    """Vision encoder, compressor, projector and language model of one MambaMia folder, on one device.
+
+    `load_s` holds the seconds that loading each took. Raises ModelError for a bad folder here and for bad weights when
+    they are loaded; UsageError for a device that is not there.
+    """
+
+    def __init__(
+        self, model: str = "mambamia-tiny", *, device: str = "auto", quant: str = "auto",
+        threads: int | None = None, seed: int = 0, progress: Progress | None = None,
+    ):  # fmt: skip
+        self.folder: ModelFolder = read_folder(model)
+        self.rule = PeakRule.from_config(self.folder.scenes)
+        self.quant, self.threads, self.seed = quant, threads, seed
+        self.load_s: dict[str, float] = {}
+        self._wanted, self._progress = device, progress or (lambda stage, done, total: None)
+
+    @cached_property
+    def device(self) -> str:
+        """What "auto" comes to: the first GPU, else the CPU."""
+        import torch
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        torch.manual_seed(self.seed)
+        return pick_device(self._wanted)
+
+    @cached_property
+    def encoder(self) -> Any:
+        from mambamia_cli.vision.encoder import load_encoder
+
+        encoder = self._load("encoder", lambda: load_encoder(self.folder.vision, device=self.device, threads=self.threads))
+        config = self.compressor.config
+        wanted = ((config.grid_rows, config.patches_per_row), config.vision_width)
+        if (tuple(encoder.grid), encoder.width) != wanted:
+            raise ModelError(
+                f"the compressor of {self.folder.name} takes a grid of {wanted[0]} patches {wanted[1]} wide and the encoder "
+                f"{encoder.name} gives {tuple(encoder.grid)} patches {encoder.width} wide",
+                "use the encoder that the model was trained with",
+            )
+        return encoder
+
+    @cached_property
+    def compressor(self) -> "MambaMiaCompressor":
+        from mambamia_cli.compressor.model import MambaMiaCompressor
+
+        return self._load("compressor", lambda: MambaMiaCompressor.from_pretrained(self.folder.part("compressor"), device=self.device))
+
+    @cached_property
+    def projector(self) -> "Projector":
+        from mambamia_cli.language.projector import Projector
+
+        projector = self._load("projector", lambda: Projector.from_pretrained(self.folder.part("projector")).to(self.device))
+        config, compressor = projector.config, self.compressor.config
+        if (config.input_width, config.anchors) != (compressor.anchor_width, compressor.grid_rows):
+            raise ModelError(
+                f"the projector of {self.folder.name} takes {config.anchors} anchors {config.input_width} wide and its compressor "
+                f"gives {compressor.grid_rows} anchors {compressor.anchor_width} wide",
+                "fetch or train the model again",
+            )
+        return projector
+
+    @cached_property
+    def language(self) -> Any:
+        from mambamia_cli.language.model import load_language_model
+
+        name, width = self.folder.language_model, self.projector.config.output_width
+        model = self._load("language model", lambda: load_language_model(
+            name, quant=self.quant, device=self.device, adapter=self.folder.adapter))  # fmt: skip
+        if model.width != width:
+            raise ModelError(
+                f"the projector of {self.folder.name} makes tokens {width} wide and {name} takes tokens {model.width} wide",
+                "use the language model that it was trained with",
+            )
+        return model
+
+    def _load(self, name: str, load: Callable[[], Any]) -> Any:
+        self._progress(f"loading the {name}", 0, None)
+        began = time.perf_counter()
+        loaded = load()
+        self.load_s[name] = time.perf_counter() - began
+        return loaded
+
+
+def pick_device(wanted: str) -> str:
+    """"auto", "cpu", "cuda", "cuda:1" or "mps" -> a device that is there.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, number = wanted.partition(":")
+    there = {"cpu": True, "cuda": cuda and int(number or 0) < torch.cuda.device_count(), "mps": mps}
+    if not there.get(kind, False):
+        raise UsageError(f"--device {wanted} is not on this machine", "use --device auto or cpu")
+    return wanted

@@ -1,0 +1,135 @@
+"""One look at a video: frames -> patch grids -> anchors and delta, chunk by chunk.
+
+Working memory is a few chunks of frames and one window of the compressor, whatever the length of the video. What grows
+with the length is the delta curve (8 bytes a frame), the frames' times, and the anchors in float16; those (2.7 kB a frame
+for mambamia-tiny) go to a temporary file once they pass `MEMORY_ANCHORS`.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mambamia_cli.errors import InputError
+from mambamia_cli.pipeline.engine import Models, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mambamia_cli.video import DecodeStats, SampleSpec, VideoInfo
+
+CHUNK_FRAMES = 32
+MEMORY_ANCHORS = 16 << 20  # bytes
+
+
+class AnchorStore:
+    """Anchors of all frames looked at, appended in order and read back by frame. float16, bounded memory."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_ANCHORS, prefix="mambamia-")
+        self._shape: tuple[int, ...] = ()
+        self.frames = 0
+
+    def append(self, anchors: "Tensor") -> None:
+        """anchors (m, g, d), the frames that follow those already here."""
+        import torch
+
+        # float16 holds 65504 at most; an anchor beyond it is nonsense, but must not become an infinity.
+        rows = anchors.clamp(-65504, 65504).to("cpu", torch.float16).contiguous().numpy()  # (m, g, d)
+        self._shape = rows.shape[1:]
+        self._file.write(rows.tobytes())
+        self.frames += len(rows)
+
+    def read(self, indices: list[int]) -> "Tensor":
+        """-> (k, g, d) float32, the anchors of these frames."""
+        import torch
+
+        size = int(np.prod(self._shape)) * 2  # bytes a frame
+        rows = np.empty((len(indices), *self._shape), np.float16)
+        for at, index in enumerate(indices):
+            self._file.seek(index * size)
+            rows[at] = np.frombuffer(self._file.read(size), np.float16).reshape(self._shape)
+        return torch.from_numpy(rows).float()
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a look at a video leaves: of every frame its presentation time (seconds, rational), delta (m,) and anchors.
+
+    `anchors` is None when only the curve was wanted. `timing_s`: seconds waited for decoding, spent encoding, compressing.
+    """
+
+    info: "VideoInfo"
+    stats: "DecodeStats"
+    times: tuple[Fraction, ...]
+    delta: np.ndarray
+    anchors: AnchorStore | None
+    range: tuple[float, float]
+    timing_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """(m,) the frames' times as floats."""
+        return np.array([float(moment) for moment in self.times])
+
+
+def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool = True, progress: Progress) -> Index:
+    """Look at a video once.
+
+    Raises:
+        InputError: nothing in it can be decoded.
+    """
+    import torch
+
+    from mambamia_cli.compressor.stream import StreamingCompressor
+    from mambamia_cli.video import open_frames
+
+    encoder, clock = models.encoder, _Clock()
+    stream = StreamingCompressor(models.compressor)
+    anchors, delta, times = AnchorStore() if keep_anchors else None, [], []
+
+    def take(outputs: list[Any]) -> None:
+        for output in outputs:
+            delta.append(output.delta.double().cpu().numpy())  # (m',)
+            if anchors is not None:
+                anchors.append(output.anchors)
+
+    with open_frames(path, spec, chunk_frames=CHUNK_FRAMES) as frames, torch.inference_mode():
+        chunks, end = iter(frames), _end(frames.info.duration, spec.end)
+        while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
+            pixels = torch.from_numpy(chunk.frames).permute(0, 3, 1, 2)  # (m, 3, H, W) uint8
+            patches = clock.time("encode", lambda: encoder.encode(pixels))  # noqa: B023  (m, n, d_vision)
+            take(clock.time("compress", lambda: stream.push(patches)))  # noqa: B023
+            times += chunk.times
+            begin = spec.start or Fraction(0)
+            progress("watching", float(times[-1] - begin), float(end - begin) if end is not None else None)
+        stats = frames.stats
+        if not times:
+            raise InputError(f"{path} has no frame that can be decoded", "check that it plays, or convert it")
+        take(clock.time("compress", stream.finish))
+    end = _end(stats.duration, spec.end)
+    span = (float(spec.start or times[0]), float(max(end, times[-1]) if end is not None else times[-1]))
+    return Index(frames.info, stats, tuple(times), np.concatenate(delta), anchors, span, clock.seconds)
+
+
+def _end(duration: Fraction | None, end: Fraction | None) -> Fraction | None:
+    known = [moment for moment in (duration, end) if moment is not None]
+    return min(known) if known else None
+
+
+class _Clock:
+    """Seconds spent by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def time(self, stage: str, work: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began

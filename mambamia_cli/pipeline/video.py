@@ -1,0 +1,244 @@
+"""A video opened for questions. The same records as the command line's."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, overload
+
+import mambamia_cli
+from mambamia_cli.errors import UsageError
+from mambamia_cli.pipeline.answer import generate, kept_frames, likeliest, prompt
+from mambamia_cli.pipeline.engine import Models, Progress
+from mambamia_cli.pipeline.index import Index, watch
+from mambamia_cli.records import (
+    AnswerRecord,
+    SamplingRecord,
+    Scene,
+    ScenesRecord,
+    SummaryRecord,
+    ToolRecord,
+    VideoRecord,
+    peak_memory_mib,
+)
+from mambamia_cli.scenes.peaks import mark
+
+Time = int | float | str | Fraction
+ASK_RATE, SCENES_RATE = Fraction(1), Fraction(4)
+"""Frames a second looked at when nothing else is said. Markers need more than answers do."""
+
+TITLE_FRAMES, TITLE_TOKENS, MOST_TITLES = 16, 24, 40
+"""A scene's title is made from so many of its frames and is so long; so many titles are read to the model for the paragraph."""
+
+TITLE_QUESTION = "What is shown? Answer in a few words."
+SUMMARY_QUESTION = "The scenes of the video are, in order:\n{titles}\nSummarize the video in one paragraph."
+_UNSET: Any = object()
+
+
+def open_video(
+    source: str | Path,
+    *,
+    model: str = "mambamia-tiny",
+    device: str = "auto",
+    quant: str = "auto",
+    fps: Time | None = _UNSET,
+    max_frames: int | None = None,
+    start: Time | None = None,
+    end: Time | None = None,
+    token_budget: int | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    stream: int | None = None,
+    models: Models | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> "Video":
+    """Open a file or URL. It is probed here (a URL is fetched into the cache); weights are loaded when first needed.
+
+    Args:
+        fps: frames a second to look at; None = every frame. Unset: 1 for `ask`, 4 for `scenes` and `summarize`.
+        max_frames: look at no more frames than this, spread evenly.
+        start, end: seconds from the first frame, or text such as "1:35".
+        token_budget: visual tokens the language model may see. None = the model's.
+        models: models shared with other videos; `model`, `device`, `quant`, `seed` and `threads` are theirs then.
+        progress, warn: called with (stage, done, total) and with one sentence.
+
+    Raises:
+        MambamiaError: its class says whether the usage, the input, the download or the model is at fault.
+    """
+    from mambamia_cli.video import SampleSpec, fetch, is_url
+    from mambamia_cli.video.probe import probe
+
+    say = progress or (lambda stage, done, total: None)
+    spec = SampleSpec(fps=ASK_RATE if fps is _UNSET else None if fps is None else Fraction(fps), max_frames=max_frames,
+                      start=_seconds(start), end=_seconds(end), stream=stream)  # fmt: skip
+    if is_url(str(source)):
+        from mambamia_cli.models import cache_dir
+
+        path = fetch(str(source), cache_dir() / "videos", progress=lambda done, total: say("downloading", done, total))
+    else:
+        path = Path(source)
+    probe(path, stream=stream)
+    shared = models or Models(model, device=device, quant=quant, threads=threads, seed=seed, progress=say)
+    return Video(str(source), path, spec, shared, default_rate=fps is _UNSET, token_budget=token_budget, progress=say, warn=warn)
+
+
+def _seconds(moment: Time | None) -> Fraction | None:
+    from mambamia_cli.video.timespec import parse_time
+
+    if moment is None or isinstance(moment, (int, float, Fraction)):
+        return None if moment is None else Fraction(moment)
+    return parse_time(moment)
+
+
+class Video:
+    """A video that can be asked, marked and summarised. It is looked at once for each sampling rate that is needed."""
+
+    def __init__(self, source: str, path: Path, spec: Any, models: Models, *, default_rate: bool, token_budget: int | None,
+                 progress: Progress, warn: Callable[[str], None] | None):  # fmt: skip
+        self.source, self.path, self.models, self.token_budget = source, path, models, token_budget
+        self._spec, self._default_rate, self._progress = spec, default_rate, progress
+        self._warn = warn or (lambda text: None)
+        self._indexes: dict[Any, Index] = {}
+
+    def index(self, *, default_rate: Fraction = ASK_RATE, anchors: bool = True) -> Index:
+        """Look at the video, unless that was done at this rate already. Raises InputError when nothing can be decoded."""
+        spec = replace(self._spec, fps=default_rate if self._default_rate else self._spec.fps, size=tuple(self.models.encoder.input_size))
+        known = self._indexes.get(spec.fps)
+        if known is None or (anchors and known.anchors is None):
+            known = watch(self.path, spec, self.models, keep_anchors=anchors, progress=self._progress)
+            self._indexes[spec.fps] = known
+        for text in self._doubts(known):
+            self._warn(text)
+        return known
+
+    @overload
+    def ask(self, question: str, /, *, choices: Sequence[str] | None = None, max_tokens: int = 128,
+            on_text: Callable[[str], None] | None = None) -> AnswerRecord: ...  # fmt: skip
+    @overload
+    def ask(self, first: str, second: str, /, *more: str, choices: Sequence[str] | None = None, max_tokens: int = 128,
+            on_text: Callable[[str], None] | None = None) -> list[AnswerRecord]: ...  # fmt: skip
+    def ask(self, *questions: str, choices: Sequence[str] | None = None, max_tokens: int = 128,
+            on_text: Callable[[str], None] | None = None) -> AnswerRecord | list[AnswerRecord]:  # fmt: skip
+        """Answer one question (a record) or several (a list). `on_text` gets the answer piece by piece as it is made.
+
+        With `choices` the answer is the likeliest of them, and the record has the probability of each among them.
+
+        Raises:
+            UsageError: no question, an empty one, or a token budget below one frame.
+        """
+        if not questions or not all(question.strip() for question in questions):
+            raise UsageError("a question is empty", "ask something, such as 'what happens in the video?'")
+        index = self.index()
+        records = [self._answer(index, question, choices, max_tokens, on_text) for question in questions]
+        return records[0] if len(records) == 1 else records
+
+    def scenes(self, *, threshold: float | None = None, min_scene_len: float = 0.6) -> ScenesRecord:
+        """Mark the scenes. `threshold`: contrast of a marker (None = the model's); `min_scene_len` in seconds."""
+        index = self.index(default_rate=SCENES_RATE, anchors=False)
+        began = time.perf_counter()
+        found = self._mark(index, threshold, min_scene_len)
+        curve = tuple((float(t), float(value)) for t, value in zip(index.times, index.delta, strict=True))
+        return ScenesRecord(
+            video=self._video(index), sampling=self._sampling(index), scenes=found, delta=curve, range=index.range,
+            threshold=self.models.rule.threshold if threshold is None else threshold, tool=self._tool(language=False),
+            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
+            warnings=tuple(self._doubts(index)),
+        )  # fmt: skip
+
+    def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
+        """A title a scene, made from that scene's kept frames alone, then a paragraph from all kept frames and the titles.
+        Times are those of frames; what the model writes of times is not read."""
+        index = self.index(default_rate=SCENES_RATE)
+        began, times = time.perf_counter(), index.seconds
+        found, titled = self._mark(index, threshold, min_scene_len), []
+        for scene in found:
+            self._progress("titling scenes", scene.n - 1, len(found))
+            inside = [i for i, t in enumerate(times) if scene.start <= t < scene.end] or [0]
+            kept = kept_frames(index, self.models, self.token_budget, TITLE_QUESTION, TITLE_TOKENS, within=inside, most=TITLE_FRAMES)
+            title = generate(self.models, prompt(index, self.models, kept, TITLE_QUESTION), TITLE_TOKENS)
+            titled.append(replace(scene, title=_first_line(title.text)))
+        self._progress("summarizing", 0, None)
+        question = SUMMARY_QUESTION.format(titles=_titles(titled))
+        kept = kept_frames(index, self.models, self.token_budget, question, max_tokens)
+        answer = generate(self.models, prompt(index, self.models, kept, question), max_tokens)
+        return SummaryRecord(
+            video=self._video(index), scenes=tuple(titled), summary=" ".join(answer.text.split()), finish=answer.finish,
+            sampling=self._sampling(index, kept), range=index.range, tool=self._tool(),
+            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
+            warnings=tuple(self._doubts(index)),
+        )  # fmt: skip
+
+    def _answer(self, index: Index, question: str, choices: Sequence[str] | None, max_tokens: int,
+                on_text: Callable[[str], None] | None) -> AnswerRecord:  # fmt: skip
+        began = time.perf_counter()
+        self._progress("thinking", 0, None)
+        kept = kept_frames(index, self.models, self.token_budget, question, max_tokens)
+        embeds = prompt(index, self.models, kept, question)  # (l, width)
+        if choices is not None:
+            answer = likeliest(self.models, embeds, choices)
+        else:
+            answer = generate(self.models, embeds, max_tokens, on_text, began)
+        return AnswerRecord(
+            video=self._video(index), question=question, answer=answer.text, finish=answer.finish,
+            sampling=self._sampling(index, kept), choices=answer.choices, range=index.range, tool=self._tool(),
+            timing_s=_timing(index, began, llm=answer.seconds, first_token=answer.first_token),
+            memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
+        )  # fmt: skip
+
+    def _mark(self, index: Index, threshold: float | None, min_scene_len: float) -> tuple[Scene, ...]:
+        return mark(index.delta, index.seconds, end=index.range[1], rule=self.models.rule, threshold=threshold,
+                    min_scene_len=min_scene_len)  # fmt: skip
+
+    def _video(self, index: Index) -> VideoRecord:
+        info, duration = index.info, index.stats.duration
+        return VideoRecord(
+            source=self.source, title=self.path.name, duration=None if duration is None else float(duration),
+            fps=None if info.fps is None else f"{info.fps.numerator}/{info.fps.denominator}", vfr=info.vfr,
+            width=info.width, height=info.height, codec=info.codec,
+        )  # fmt: skip
+
+    def _sampling(self, index: Index, kept: Sequence[int] | None = None) -> SamplingRecord:
+        stats, rate = index.stats, next(fps for fps, known in self._indexes.items() if known is index)
+        record = SamplingRecord(
+            sampler="fps" if rate is not None else "every frame", fps=None if rate is None else float(rate), frames=len(index.times),
+            effective_fps=stats.effective_fps, max_gap_s=stats.max_gap, capped=stats.capped, corrupt_packets=stats.corrupt_packets,
+        )  # fmt: skip
+        if kept is None:
+            return record
+        compressor, projector = self.models.compressor.config, self.models.projector.config
+        return replace(record, sampler="delta" if len(kept) < len(index.times) else record.sampler, kept=len(kept),
+                       tokens_in=len(index.times) * compressor.grid_rows * compressor.patches_per_row,
+                       tokens_out=len(kept) * projector.tokens_per_frame)  # fmt: skip
+
+    def _tool(self, *, language: bool = True) -> ToolRecord:
+        models = self.models
+        record = ToolRecord(mambamia_cli.__version__, models.folder.name, device=models.device)
+        return replace(record, language_model=models.language.name, quant=models.language.quant) if language else record
+
+    def _doubts(self, index: Index) -> list[str]:
+        """What a reader of the results must know of how the video was looked at."""
+        stats, doubts = index.stats, []
+        if stats.capped:
+            doubts.append(f"--max-frames {self._spec.max_frames} lowered the rate to {stats.effective_fps or 0:.3g} frames a second; "
+                          f"up to {stats.max_gap or 0:.1f} s between frames went unseen")  # fmt: skip
+        if stats.corrupt_packets:
+            doubts.append(f"{stats.corrupt_packets} damaged packets of {self.path.name} were skipped")
+        return doubts
+
+
+def _timing(index: Index, began: float, **more: float | None) -> dict[str, float]:
+    """Seconds by stage. `total` is the look at the video (once, however many results use it) and all since `began`."""
+    stages = {**index.timing_s, **more, "total": sum(index.timing_s.values()) + time.perf_counter() - began}
+    return {name: round(value, 3) for name, value in stages.items() if value is not None}
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip().strip("\"'").rstrip(".") for line in text.splitlines() if line.strip()), "")
+
+
+def _titles(scenes: Sequence[Scene]) -> str:
+    """At most MOST_TITLES titles as a list, spread evenly over the scenes."""
+    step = max(1, -(-len(scenes) // MOST_TITLES))
+    return "\n".join(f"- {scene.title}" for scene in scenes[::step])

@@ -1,0 +1,57 @@
+"""What only a process of its own shows: Ctrl-C, SIGTERM, a closed pipe, a full stdout."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from fixtures import videos
+
+
+@pytest.fixture(scope="module")
+def long_video(made):
+    """Ten minutes that take many seconds to look at at 25 frames a second."""
+    path = made / "long.mp4"
+    if not path.exists():
+        videos.write_video(path, ((videos.RED, 300), (videos.GREEN, 300)), size=(48, 64))
+    return path
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_ends_quietly_and_leaves_nothing(spawn, long_video, tiny_model, tmp_path, number, code):
+    target = tmp_path / "a.json"
+    process = spawn("scenes", long_video, "--fps", "all", "-m", tiny_model, "--json", "-o", target, "--plot", tmp_path / "a.png")
+    deadline = time.monotonic() + 60
+    # The temporary file of the output exists from when the run starts.
+    while not any(name.endswith(".part") for name in os.listdir(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.5)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (code, "", "mambamia: error: interrupted\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_ctrl_c_while_packages_are_loading(spawn, long_video, tiny_model):
+    process = spawn("scenes", long_video, "-m", tiny_model)
+    time.sleep(0.6)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode in (130, -signal.SIGINT) and out == "" and "Traceback" not in err
+
+
+def test_a_closed_pipe_ends_quietly(spawn, three_cuts, tiny_model):
+    process = spawn("scenes", three_cuts.path, three_cuts.path, "-j", "-m", tiny_model)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait(timeout=60) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_stdout_is_an_error(three_cuts, tiny_model):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "mambamia_cli", "scenes", three_cuts.path, "-m", tiny_model],
+                              stdout=full, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert done.returncode == 2 and "no space left" in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
