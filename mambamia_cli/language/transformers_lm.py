@@ -123,8 +123,8 @@ class TransformersLanguageModel:
 def available_quant(quant: str, device: str) -> tuple[str, tuple[str, ...]]:
     """The quant to use for the one asked, and what to tell the user when it is another. May stay "auto" on a CPU."""
     on_cpu = device == "cpu"
-    if quant == "auto":
-        quant = "auto" if on_cpu else "nf4"
+    if quant == "auto" and not on_cpu:
+        quant = "nf4" if device.startswith("cuda") else "bf16"  # bitsandbytes has no kernels for other devices
     if quant not in ("nf4", "fp4", "int8") or has_bitsandbytes():
         return quant, ()
     best = "fp32" if on_cpu else "bf16"
