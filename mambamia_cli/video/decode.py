@@ -42,6 +42,8 @@ class DecodeStats:
     """The most seconds between two sampled frames that follow each other."""
     capped: bool = False
     """`max_frames` left out frames that the sampling rate alone would have taken."""
+    truncated: bool = False
+    """The frames stop well before the end that the headers promise (and the range asks for)."""
     first_time: Fraction | None = None
     last_time: Fraction | None = None
     duration: Fraction | None = None
@@ -127,19 +129,23 @@ class FrameStream:
 
     def _sampled(self, grid: Grid) -> Iterator[tuple["object", Fraction]]:
         """(frame, time) of the frames the grid takes, in the cheapest way that gives exactly these."""
-        begin = grid.start
+        begin, given = grid.start, None
         if pays(self.info, grid.step):
             reader = SparseReader(self.info, grid)
             try:
                 for item in reader:
                     yield item
+                    given = item[1]
                     self.stats.decoded = reader.decoded
                 self.stats.decoded = reader.decoded
                 self.stats.duration = reader.duration or self.stats.duration
                 return
             except GiveUp:
                 begin, grid.tick = reader.done_to
-        yield from self._dense(grid, begin)
+        for item in self._dense(grid, begin):
+            # the last frame given may be on screen for further ticks where those after it turn out to be damaged
+            if given is None or item[1] > given:
+                yield item
 
     def _dense(self, grid: Grid, begin: Fraction) -> Iterator[tuple["object", Fraction]]:
         """The frames the grid takes, by decoding every one from the one on screen at `begin` on."""
@@ -176,6 +182,11 @@ class FrameStream:
         end = min(spec.end, stats.duration) if spec.end and stats.duration else stats.duration
         if end and end > spec.begin:
             stats.effective_fps = float(stats.sampled / (end - spec.begin))
+        promised = self.info.duration
+        if promised is not None and stats.duration is not None:
+            wanted = min(promised, spec.end or promised)
+            # sound may outlast the picture a little, and a container may know no other duration
+            stats.truncated = stats.duration < wanted - max(Fraction(1, 2), promised / 20)
 
     def _range_end(self) -> Fraction | None:
         """Where the range ends, when that has to be known before the first frame (to spread `max_frames`)."""
