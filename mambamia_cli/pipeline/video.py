@@ -71,6 +71,8 @@ def open_video(
     from mambamia_cli.video.probe import probe
 
     say = progress or (lambda stage, done, total: None)
+    if token_budget is not None and token_budget < 1:
+        raise UsageError("the token budget is below one token", "give at least one frame's")
     spec = SampleSpec(fps=ASK_RATE if fps is _UNSET else None if fps is None else Fraction(fps), max_frames=max_frames,
                       start=_seconds(start), end=_seconds(end), stream=stream)  # fmt: skip
     if is_url(str(source)):
