@@ -53,7 +53,7 @@ class FastLlama:
         self.eps = config["rms_norm_eps"]
         # bfloat16 products also for int4 and int8: torch's kernels for them are vectorised in that type only.
         self.dtype = torch.float32 if quant == "fp32" else torch.bfloat16
-        self.embedding = tensors["embedding"]  # (vocabulary, d)
+        self.embedding = tensors["embedding"] if "embedding" in tensors else tensors["head.dense"]  # (vocabulary, d)
         self.norm, self.head = tensors["norm"], Matrix("head", tensors)
         names = ("qkv", "o", "gate_up", "down")
         self.layers = [

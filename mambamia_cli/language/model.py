@@ -114,6 +114,21 @@ def _use_fast(folder: Path, quant: str, device: str, backend: str) -> bool:
     return backend == "fast" or quant == "int4" or parameter_count(config) <= FAST_LIMIT
 
 
+def describe_quant(wanted: str, device: str) -> str:
+    """What `--quant wanted` means for the embedded model on this machine and why, in one line for `mambamia doctor`."""
+    from mambamia_cli.language.transformers_lm import available_quant
+
+    if device == "cpu" and wanted not in ("nf4", "fp4"):
+        if wanted != "auto":
+            return f"{wanted} (asked for; own CPU decoder)"
+        from mambamia_cli.language.llama_lm import fastest_quant
+
+        return f"{fastest_quant()} (measured fastest on this CPU; own decoder, answers as in fp32)"
+    chosen, warnings = available_quant(wanted, device)
+    why = warnings[0] if warnings else "the default on a GPU" if wanted == "auto" else "asked for"
+    return f"{chosen} ({why})"
+
+
 def has_bitsandbytes() -> bool:
     """Whether bitsandbytes is installed (not whether it runs: that shows when it is used)."""
     return importlib.util.find_spec("bitsandbytes") is not None

@@ -143,7 +143,8 @@ def pack(state: dict[str, Tensor], config: dict, quant: str) -> dict[str, Tensor
     head = embedding if config["tie_word_embeddings"] else take("lm_head.weight", vocabulary, width)
     packed |= pack_matrix("head", head, quant)
     # The input side stays as it is: a row is read a token, so it costs nothing, and projectors are trained against it.
-    packed["embedding"] = embedding.contiguous()
+    if packed["head.dense"].data_ptr() != embedding.data_ptr():  # else the file holds it once
+        packed["embedding"] = embedding.contiguous()
     return packed
 
 

@@ -123,8 +123,8 @@ class TransformersLanguageModel:
 def available_quant(quant: str, device: str) -> tuple[str, tuple[str, ...]]:
     """The quant to use for the one asked, and what to tell the user when it is another. May stay "auto" on a CPU."""
     on_cpu = device == "cpu"
-    if quant == "auto":
-        quant = "auto" if on_cpu else "nf4"
+    if quant == "auto" and not on_cpu:
+        quant = "nf4" if device.startswith("cuda") else "bf16"  # bitsandbytes has no kernels for other devices
     if quant not in ("nf4", "fp4", "int8") or has_bitsandbytes():
         return quant, ()
     best = "fp32" if on_cpu else "bf16"
@@ -133,7 +133,7 @@ def available_quant(quant: str, device: str) -> tuple[str, tuple[str, ...]]:
 
 def _load(source: Path | str, quant: str, device: str, adapter: Path | None):
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     # Progress and warnings are ours to give; bitsandbytes would write one a layer and token.
@@ -147,21 +147,25 @@ def _load(source: Path | str, quant: str, device: str, adapter: Path | None):
             options["dtype"] = torch.bfloat16
     try:
         if adapter is None:
-            model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **options)
+            options |= {"use_safetensors": True, "output_loading_info": True}
+            model, report = AutoModelForCausalLM.from_pretrained(source, **options)
         elif not isinstance(source, Path):
             raise ModelError("an adapter needs its language model as a folder", "download the model and give its folder")
         else:
             config = AutoConfig.from_pretrained(source)
             state = merge_adapter(read_state(source), adapter)
-            model = AutoModelForCausalLM.from_pretrained(None, config=config, state_dict=state, **options)
+            options |= {"config": config, "state_dict": state, "output_loading_info": True}
+            model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(None, **options)
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         said = str(error).strip().splitlines()
         text = said[0] if said else type(error).__name__
         raise ModelError(f"{source} cannot be loaded ({text})", "check the name, the files and the network") from error
     except RuntimeError as error:
-        if "shape" in str(error) or "size mismatch" in str(error):
+        if "mismatch" in str(error) or "shape" in str(error):
             raise ModelError(f"the weights in {source} do not fit its config.json", "get the model again") from error
         raise
+    if missing := sorted(report["missing_keys"]):  # transformers would start them at random and go on
+        raise ModelError(f"{source} lacks {len(missing)} weights ({missing[0]}, ...)", "get the model again")
     if quant in ("nf4", "fp4") and device == "cpu":
         _unpack_odd_rows(model)
     return model.eval() if quant in ("nf4", "fp4", "int8") else model.to(device).eval()

@@ -3,8 +3,13 @@
 The language model takes no part but for its embedding table, so this is cheap: cross-entropy of a token's cosine
 against every name's embedding, plus a pull to the embedding itself, so that the token has the length the language
 model expects. Delta learns beside it: it must rise at shot boundaries and where a drawing enters (figure 5).
+
+A teacher goes first: attention inside each row of patches, no state space, twenty times cheaper a frame. The compressor
+then starts from its input and output projections and is pulled towards its anchors, which tells the state-space layers
+at every anchor what to carry there, where the names alone tell them one word a frame.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +29,16 @@ SCENE = "scene"  # the word for a frame in which nothing can be named
 
 @dataclass(frozen=True)
 class AlignConfig:
-    steps: int = 2400
+    steps: int = 1600
     frames: int = 128  # frames a step, in `sequences` sequences
-    sequences: int = 2
-    lr: float = 2e-3
+    sequences: int = 1
+    lr: float = 1e-3
+    teacher_steps: int = 2000
+    teacher_frames: int = 256
     weight_decay: float = 0.02
     delta_weight: float = 1.0
-    pull_weight: float = 1.0
+    pull_weight: float = 0.1
+    distil_weight: float = 2.0
 
 
 class Lexicon(nn.Module):
@@ -111,6 +119,30 @@ def losses(tokens: Tensor, delta: Tensor, names: Tensor, delta_target: Tensor, l
     return {"naming": naming, "pull": pull, "delta": rise, "loss": naming + config.pull_weight * pull + config.delta_weight * rise}
 
 
+class RowPool(nn.Module):
+    """The teacher: each row's patches averaged by learned attention on their content, then projected to tokens.
+
+    Its anchors have unit root mean square, as the compressor's have after norm_f. It knows no time: delta is 0.
+    """
+
+    def __init__(self, compressor: CompressorConfig, projector: ProjectorConfig, lexicon: Lexicon):
+        super().__init__()
+        self.rows = (compressor.grid_rows, compressor.patches_per_row)
+        self.input_proj = nn.Linear(compressor.vision_width, compressor.hidden_size)
+        self.attention = nn.Linear(compressor.hidden_size, 1)
+        self.projector, self.lexicon = Projector(projector), lexicon
+
+    def anchors(self, patches: Tensor) -> Tensor:
+        """patches (b, m, n, d_vision) -> (b, m, g, d)."""
+        hidden = self.input_proj(patches).unflatten(2, self.rows)  # (b, m, g, k, d)
+        pooled = (self.attention(hidden).softmax(-2) * hidden).sum(-2)
+        return F.rms_norm(pooled, pooled.shape[-1:])
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        anchors = self.anchors(patches)
+        return self.projector(anchors), patches.new_zeros(patches.shape[:2]), anchors
+
+
 class Aligner(nn.Module):
     """Compressor, projector and lexicon trained together."""
 
@@ -118,10 +150,15 @@ class Aligner(nn.Module):
         super().__init__()
         self.compressor, self.projector, self.lexicon = MambaMiaCompressor(compressor), Projector(projector), lexicon
 
-    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """patches (b, m, n, d_vision) -> tokens (b, m, t, width), delta (b, m)."""
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """patches (b, m, n, d_vision) -> tokens (b, m, t, width), delta (b, m), anchors (b, m, g, d)."""
         out = self.compressor(patches)
-        return self.projector(out.anchors), out.delta
+        return self.projector(out.anchors), out.delta, out.anchors
+
+    def start_from(self, teacher: RowPool) -> None:
+        """Take over the teacher's two ends; what lies between is learned."""
+        self.compressor.input_proj.load_state_dict(teacher.input_proj.state_dict())
+        self.projector.load_state_dict(teacher.projector.state_dict())
 
 
 def optimizer_for(model: nn.Module, config: AlignConfig) -> torch.optim.Optimizer:
@@ -140,7 +177,7 @@ def evaluate(model: Aligner, data: features.FeatureSet, names: np.ndarray, objec
     batches, hits, total, delta = Batches(data, names, config, seed), np.zeros(3), 0, []
     for step in range(max(1, len(data) * features.FRAMES_A_SHOT // config.frames)):
         patches, wanted, target = batches.at(step)
-        tokens, predicted = model(patches)
+        tokens, predicted, _ = model(patches)
         scores = model.lexicon.scores(tokens[0, :, 0])  # (m, v)
         on = wanted[0, :, 0] < objects
         right, scores = wanted[0, on, 0], scores[on]
@@ -158,19 +195,36 @@ def evaluate(model: Aligner, data: features.FeatureSet, names: np.ndarray, objec
             "edge_found": (edge > 0.5).float().mean().item(), "false_edge": (rest > 0.5).float().mean().item()}
 
 
-def train(model: Aligner, data, validation: dict, folder: Path, config: AlignConfig, seed: int, log) -> None:
+def train_teacher(teacher: RowPool, data, validation: dict, folder: Path, config: AlignConfig, seed: int, log) -> None:
+    """Naming alone, no delta; a few minutes."""
+    settings = dataclasses.replace(config, steps=config.teacher_steps, frames=config.teacher_frames, delta_weight=0.0)
+    _train(teacher, data, validation, folder, settings, seed, log, "teacher", None)
+
+
+def train(model: Aligner, teacher: RowPool | None, data, validation: dict, folder: Path, config: AlignConfig, seed: int, log) -> None:
     """Train until `config.steps`; resumes where the folder's checkpoint stands. `validation`: {name: FeatureSet}."""
-    objects, classes = len([w for w in model.lexicon.words]) - 1001, 1000
+    if teacher is not None:
+        model.start_from(teacher)
+        teacher.eval().requires_grad_(False)
+    _train(model, data, validation, folder, config, seed, log, "align", teacher)
+
+
+def _train(model, data, validation, folder, config, seed, log, stage, teacher) -> None:
+    objects, classes = len(model.lexicon.words) - 1001, 1000
     torch.manual_seed(seed)
     batches = Batches(data, targets(data, objects, classes), config, seed)
     optimizer = optimizer_for(model, config)
     run = Run(folder, {"model": model, "optimizer": optimizer})
     model.train()
     while run.step < config.steps:
-        set_rate(optimizer, config.lr, cosine(run.step, config.steps))
+        factor = cosine(run.step, config.steps)
+        set_rate(optimizer, config.lr, factor)
         patches, names, delta = batches.at(run.step)
-        tokens, predicted = model(patches)
+        tokens, predicted, anchors = model(patches)
         parts = losses(tokens, predicted, names, delta, model.lexicon, config)
+        if teacher is not None:  # the pull towards the teacher fades with the learning rate
+            parts["distil"] = F.mse_loss(anchors, teacher.anchors(patches))
+            parts["loss"] = parts["loss"] + config.distil_weight * factor * parts["distil"]
         optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -178,7 +232,7 @@ def train(model: Aligner, data, validation: dict, folder: Path, config: AlignCon
         run.advance()
         if run.step % 20 == 0:
             run.log(**{k: round(v.item(), 4) for k, v in parts.items()})
-            log(f"align {run.step}/{config.steps} " + " ".join(f"{k} {v.item():.3f}" for k, v in parts.items()) + f" {run.elapsed:.0f}s")
+            log(f"{stage} {run.step}/{config.steps} " + " ".join(f"{k} {v.item():.3f}" for k, v in parts.items()) + f" {run.elapsed:.0f}s")
         if run.step % 200 == 0 or run.step == config.steps:
             for name, held in validation.items():
                 scores = evaluate(model, held, targets(held, objects, classes), objects)

@@ -25,6 +25,7 @@ class Run:
             self.step, self.seconds = saved["step"], saved["seconds"]
             for name, part in state.items():
                 part.load_state_dict(saved[name])
+            torch.set_rng_state(saved["rng"])  # dropout goes on as if nothing had happened
 
     @property
     def elapsed(self) -> float:
@@ -40,7 +41,7 @@ class Run:
         temporary = self.folder / "checkpoint.tmp"
         parts = {name: part.state_dict() for name, part in self.state.items()}
         with open(temporary, "wb") as file:
-            torch.save({"step": self.step, "seconds": self.elapsed, **parts}, file)
+            torch.save({"step": self.step, "seconds": self.elapsed, "rng": torch.get_rng_state(), **parts}, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(self.folder / "checkpoint.pt")

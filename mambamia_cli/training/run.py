@@ -1,5 +1,6 @@
 """`mambamia train`: packages -> features -> align -> tune -> a model folder, each stage resumable."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -50,16 +51,21 @@ class Session:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(folder)
 
-    def aligner(self) -> align.Aligner:
+    def lexicon(self) -> align.Lexicon:
         model, tokenizer = self.language_model()
         words = [*self.names, *self.labels(), align.SCENE]
         table = align.word_table(words, tokenizer, model.get_input_embeddings().weight.detach())
-        torch.manual_seed(self.recipe.seed)
-        return align.Aligner(self.recipe.compressor, self.recipe.projector, align.Lexicon(words, table))
+        return align.Lexicon(words, table)
 
     def align(self) -> align.Aligner:
-        aligner = self.aligner()
-        align.train(aligner, self.cached("train"), self.held(), self.work / "align", self.recipe.align, self.recipe.seed, self.log)
+        """Teacher, then compressor; each returns at once when it is done already."""
+        recipe, data, held, lexicon = self.recipe, self.cached("train"), self.held(), self.lexicon()
+        torch.manual_seed(recipe.seed)
+        teacher = align.RowPool(recipe.compressor, recipe.projector, lexicon)
+        align.train_teacher(teacher, data, held, self.work / "teacher", recipe.align, recipe.seed, self.log)
+        torch.manual_seed(recipe.seed)
+        aligner = align.Aligner(recipe.compressor, recipe.projector, copy.deepcopy(lexicon).requires_grad_(True))
+        align.train(aligner, teacher, data, held, self.work / "align", recipe.align, recipe.seed, self.log)
         return aligner
 
     def tune(self) -> None:

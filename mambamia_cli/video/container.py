@@ -14,8 +14,9 @@ _NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "data"})
 # Containers that keep no presentation times: the order of decoding times stands in for them (AVI), or nothing does.
 _DTS_ONLY = frozenset({"avi"})
 _MAX_PIXELS = 1 << 27  # a damaged header must not make libav reserve gigabytes: 16 times 4K
-LIBAV_ERRORS = (av.FFmpegError, OSError, ValueError)
-"""What libav's refusals come as: most, but not all, FFmpegErrors are also one of the other two."""
+LIBAV_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError)
+"""What libav's refusals come as. Most, but not all, FFmpegErrors are also an OSError or a ValueError; IndexError is
+PyAV's answer to a packet of a stream that was not there when the file was opened (damaged MPEG-TS)."""
 _ATTACHED_PIC = av.stream.Disposition.attached_pic
 _DEFAULT = av.stream.Disposition.default
 

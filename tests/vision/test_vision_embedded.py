@@ -1,5 +1,6 @@
 """The embedded encoder names real photographs, keeps its layout and refuses what it cannot use."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch.nn import functional as F
 
 from mambamia_cli.errors import ModelError
 from mambamia_cli.vision import Encoder, load_encoder
+from mambamia_cli.vision.backends import PIXEL_MEAN, PIXEL_STD, OnnxBackend, TorchBackend, choose, normalise
 from mambamia_cli.vision.efficientnet import EfficientNetLite0, block_specs, same_padding
-from mambamia_cli.vision.embedded import BATCH, PIXEL_MEAN, PIXEL_STD, load_network, normalise, weights_path
+from mambamia_cli.vision.embedded import BATCH, load_network, weights_path
 from mambamia_cli.vision.imagenet import labels
 
 
@@ -164,3 +166,29 @@ def test_wrong_tensors_are_refused():
         EfficientNetLite0.from_checkpoint(tensors | {"extra": torch.zeros(1)})
     with pytest.raises(ModelError, match="wrong shape"):
         EfficientNetLite0.from_checkpoint(tensors | {"_fc.weight": torch.zeros(10, 1280)})
+
+
+def test_backends_agree_on_a_photograph():
+    """The graph is a second spelling of the network, so it is held to the first."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    frames = torch.cat([squared(photograph("chelsea")), squared(photograph("coffee"))])
+    in_torch = TorchBackend(load_network(), threads=1).run(frames)
+    in_onnx = OnnxBackend(load_network(), threads=1).run(frames)
+    for got, expected in zip(in_onnx, in_torch, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_thread_count_is_put_back():
+    before = torch.get_num_threads()
+    backend = TorchBackend(load_network(), threads=before + 1)
+    backend.run(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
+    assert torch.get_num_threads() == before
+
+
+def test_falls_back_to_torch_and_says_so(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # makes the import fail
+    with caplog.at_level("WARNING"):
+        backend = choose(load_network())
+    assert backend.name == "torch"
+    assert len(caplog.records) == 1 and "install onnx and onnxruntime" in caplog.text
