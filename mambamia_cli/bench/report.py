@@ -5,7 +5,6 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,14 @@ from mambamia_cli.records import peak_memory_mib
 
 Progress = Callable[[str, float, float | None], None]
 CLIP_SECONDS, CLIP_SIZE, CLIP_FPS = 60, (720, 1280), 25
-PROMPT_TOKENS, ANSWER_TOKENS = 400, 128
 ENCODE_FRAMES, ENCODE_REPEATS = 32, 4
 
 
 def measure(what: Sequence[str], options: Any, *, video: str | None, progress: Progress) -> dict[str, Any]:
     """Run the benches named in `what` ("decode", "encode", "scan", "language").
 
-    Returns {"conditions": {...}, "sections": {name: {"rows": [{"what", "value", "unit"}], ...}}, "memory_mib": {...}};
-    the scan's section is that of bench.scan.bench_scan. Raises MambamiaError when what it needs is missing.
+    Returns {"conditions": {...}, "sections": {name: {"rows": [{"what", "value", "unit"}]}}, "memory_mib": {...}};
+    the scan's section is that of bench.scan.bench_scan, the language model's rows are bench.language.LanguageSpeed. Raises MambamiaError when what it needs is missing.
     """
     import torch
 
@@ -45,12 +43,15 @@ def measure(what: Sequence[str], options: Any, *, video: str | None, progress: P
 
 def to_text(report: dict[str, Any]) -> str:
     """The report as tables."""
+    from mambamia_cli.bench import language
     from mambamia_cli.bench.scan import format_scan
 
     lines = [", ".join(f"{name} {value}" for name, value in report["conditions"].items())]
     for name, section in report["sections"].items():
         if name == "scan":
             lines += ["", format_scan(section)]
+        elif name == "language":
+            lines += ["", language.to_text([language.LanguageSpeed(**row) for row in section["rows"]])]
         else:
             lines += ["", f"{name}:"] + [f"  {row['what']:<52}{row['value']:>10.4g} {row['unit']}" for row in section["rows"]]
     return "\n".join([*lines, "", *(f"{name} {value} MiB" for name, value in report["memory_mib"].items())])
@@ -105,33 +106,15 @@ def _scan(_options: Any, _clip: Any) -> dict[str, Any]:
 
 
 def _language(options: Any, _clip: Any) -> dict[str, Any]:
-    import torch
-
+    """Every form of the weights beside transformers' own generate, or with --quant only the form asked for."""
+    from mambamia_cli.bench import language
     from mambamia_cli.models.folder import read_folder
-    from mambamia_cli.language.model import load_language_model
-    from mambamia_cli.pipeline.engine import pick_device
 
-    folder, began = read_folder(options.model), time.perf_counter()
-    model = load_language_model(folder.language_model, quant=options.quant, device=pick_device(options.device), adapter=folder.adapter)
-    load_s = time.perf_counter() - began
-    text = "The video shows a street with people on bicycles and a red bus. " * PROMPT_TOKENS
-    embeds = model.embed(model.tokenize(text)[:PROMPT_TOKENS])  # (l, width)
-    prefill_s, speeds = [], []
-    with torch.inference_mode():
-        for turn in range(3):
-            # Another first token each time: the prompt must be read anew, not found as already read.
-            began = time.perf_counter()
-            stream = model.generate(embeds.roll(turn + 1, 0), max_tokens=ANSWER_TOKENS)
-            prefill_s.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            for _ in stream:
-                pass
-            speeds.append(stream.tokens / (time.perf_counter() - began))
-    return {"quant": model.quant, "rows": [
-        row(f"load {model.name} ({model.quant})", load_s, "s"),
-        row(f"read a prompt of {PROMPT_TOKENS} tokens", min(prefill_s), "s"),
-        row("write an answer", max(speeds), "tokens/s"),
-    ]}  # fmt: skip
+    variants = language.VARIANTS
+    if options.quant != "auto":
+        variants = (*(variant for variant in variants if variant[1] == options.quant), language.YARDSTICK)
+    rows = language.language_speed(read_folder(options.model).language_model, variants)
+    return {"rows": language.to_dict(rows)}
 
 
 _BENCHES = {"decode": _decode, "encode": _encode, "scan": _scan, "language": _language}
@@ -167,7 +150,7 @@ def write_clip(path: Path) -> Path:
     height, width = CLIP_SIZE
     rng = np.random.default_rng(0)
     scenes = [rng.integers(0, 255, (height // 16, width // 16 + 40, 3), np.uint8).repeat(16, 0).repeat(16, 1) for _ in range(12)]
-    with _container(path) as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=CLIP_FPS, options={"preset": "veryfast", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(CLIP_SECONDS * CLIP_FPS):
@@ -176,11 +159,3 @@ def write_clip(path: Path) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path
-
-
-@contextmanager
-def _container(path: Path):
-    import av
-
-    with av.open(str(path), "w") as container:
-        yield container
