@@ -94,7 +94,7 @@ def _implementations() -> tuple[dict[str, Callable[..., Tensor]], dict[str, str]
     for name, load in (("transformers Mamba2, torch path", _transformers), ("mamba-ssm reference", _mamba_ssm)):
         try:
             found[name] = load()
-        except Exception as error:  # a package that is missing, or fails to load in a way of its own
+        except (ImportError, AttributeError, OSError, RuntimeError) as error:  # missing, or built for another torch
             left_out[name] = f"{type(error).__name__}: {error}"
     return found, left_out
 

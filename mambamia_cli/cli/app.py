@@ -4,12 +4,14 @@ A command function parses and plans: it checks all that can be checked without w
 `run` then runs the job and turns whatever happens into an exit code.
 """
 
+import logging
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -87,7 +89,7 @@ def run(argv: list[str]) -> int:
     debug, console, signals = "--debug" in argv, Console(), _Signals()
     _quiet_libraries(debug)
     try:
-        with signals:
+        with signals, _log_to_stderr(argv):
             return _parse_and_run(argv)
     except (ReaderGone, BrokenPipeError):
         # Nothing failed: the reader has had enough. Python would complain at exit when it flushes, so give it a sink.
@@ -119,6 +121,23 @@ def _usage_sentence(problem: Any) -> str:
     context = getattr(problem, "ctx", None)
     where = context.command_path if context is not None else "mambamia"
     return f"{problem.format_message().rstrip('.')}; see '{where} --help'"
+
+
+@contextmanager
+def _log_to_stderr(argv: list[str]) -> Iterator[None]:
+    """What the rooms say in the log, such as which kernel is used and why: warnings always but with -q, the rest with -v."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("mambamia: %(message)s"))
+    log = logging.getLogger("mambamia_cli")
+    before = log.level
+    verbose, quiet = {"-v", "--verbose"} & set(argv), {"-q", "--quiet"} & set(argv)
+    log.setLevel(logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
 
 
 def _quiet_libraries(debug: bool) -> None:

@@ -14,7 +14,6 @@ from mambamia_cli import __version__
 from mambamia_cli.errors import MambamiaError
 
 FASTER = {
-    "onnxruntime": "a faster embedded encoder on a CPU",
     "mamba-ssm": "the fused scan on a GPU",
     "causal-conv1d": "the fused convolution on a GPU",
 }
@@ -50,6 +49,7 @@ def _uses(findings: dict[str, Any], model: str, device: str, quant: str) -> None
     checks = {
         "device": lambda: _device(device),
         "libav": _libav,
+        "encoder": lambda: _encoder(uses.get("device", "cpu").split(" ")[0]),
         "scan": lambda: _scan(uses.get("device", "cpu").split(" ")[0]),
         "quant": lambda: _quant(quant, uses.get("device", "cpu").split(" ")[0]),
         "model": lambda: _model(model),
@@ -85,15 +85,25 @@ def _libav() -> str:
 
 
 def _scan(device: str) -> str:
-    from mambamia_cli.compressor import kernels
+    from mambamia_cli.compressor.kernels import kernels_for
 
-    return kernels.describe(device)
+    scan = kernels_for(device.partition(":")[0]).scan
+    return "mamba-ssm's fused kernel" if scan.function is not None else f"plain torch ({scan.reason})"
+
+
+def _encoder(device: str) -> str:
+    if device != "cpu":
+        return f"torch on {device}"
+    found = version("onnxruntime")
+    return f"ONNX Runtime {found}, the fastest on a CPU" if found else "torch, slower than ONNX Runtime: pip install onnx onnxruntime"
 
 
 def _quant(wanted: str, device: str) -> str:
-    from mambamia_cli.language import describe_quant
-
-    return describe_quant(wanted, device)
+    if wanted != "auto":
+        return f"{wanted} (asked for)"
+    if device == "cpu":
+        return "4 or 8 bits, whichever this CPU multiplies fastest; float32 or bfloat16 for what the CPU decoder does not know"
+    return "nf4 (bitsandbytes)" if version("bitsandbytes") else "bf16 (bitsandbytes is not installed)"
 
 
 def _model(name: str) -> str:

@@ -128,5 +128,5 @@ def _find(module: str, name: str) -> Kernel:
         return Kernel(getattr(importlib.import_module(module), name), "")
     except ModuleNotFoundError as error:
         return Kernel(None, f"{error.name} is not installed")
-    except Exception as error:  # a package built for another torch or CUDA fails in ways of its own
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # built for another torch or CUDA
         return Kernel(None, f"{module} does not load: {type(error).__name__}: {error}")

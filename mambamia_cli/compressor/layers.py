@@ -1,8 +1,18 @@
-"""Small parts the mixers share: RMS norms and the short depthwise convolution, forward or backward in time."""
+"""Small parts the mixers share: RMS norms and the short depthwise convolution, forward or backward in time.
+
+Each is one autograd function that goes over the sequence a few rows at a time: on a CPU these parts are bound by memory,
+so what matters is that every large tensor is read once and written once, and that backward recomputes, from rows in the
+cache, what autograd would have stored.
+"""
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_BLOCK_ELEMENTS = 1 << 18  # of a block of rows, on a CPU
 
 
 class RMSNorm(nn.Module):
@@ -14,16 +24,61 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        return F.rms_norm(x.to(wide), x.shape[-1:], None, self.eps).to(x.dtype) * self.weight
+        return _RMSNorm.apply(x, None, self.weight, self.eps)
 
 
 class GatedRMSNorm(RMSNorm):
-    """Mamba-2's norm before out_proj: the gate goes in first, RMSNorm(y * silu(z))."""
+    """Mamba-2's norm before out_proj: the gate goes in first, RMSNorm(y * gate)."""
 
     def forward(self, y: Tensor, gate: Tensor) -> Tensor:
         """y (b, l, d), gate = silu(z) (b, l, d) -> (b, l, d). The gate is shared by both directions."""
-        return super().forward(y * gate)
+        return _RMSNorm.apply(y, gate, self.weight, self.eps)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """v = x * gate; y = v r weight with r = (mean(v^2) + eps)^(-1/2). x, gate (..., d), weight (d,)."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, gate: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, gate, weight)
+        ctx.eps = eps
+        rows = x.reshape(-1, x.shape[-1])
+        gates = None if gate is None else gate.reshape(rows.shape)
+        y = torch.empty(rows.shape, dtype=x.dtype, device=x.device)
+        for a, e in _blocks(len(rows), rows.shape[1], x.device):
+            v, scale = _gated_and_scale(rows, gates, a, e, eps)
+            torch.mul(v.mul_(scale).to(x.dtype), weight, out=y[a:e])
+        return y.view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy: Tensor):
+        x, gate, weight = ctx.saved_tensors
+        rows, dys = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
+        gates = None if gate is None else gate.reshape(rows.shape)
+        dx = torch.empty(rows.shape, dtype=x.dtype, device=x.device)
+        d_gate = None if gate is None else torch.empty_like(dx)
+        d_weight = torch.zeros_like(weight)
+        for a, e in _blocks(len(rows), rows.shape[1], x.device):
+            v, scale = _gated_and_scale(rows, gates, a, e, ctx.eps)
+            v.mul_(scale)  # the normed rows
+            d_weight += (dys[a:e] * v).sum(0)
+            d_normed = dys[a:e] * weight
+            # What lies along v is undone by the norm: only the rest comes through.
+            dv = (d_normed - v * (d_normed * v).mean(-1, keepdim=True)).mul_(scale)
+            if gates is None:
+                dx[a:e] = dv
+            else:
+                torch.mul(dv, gates[a:e], out=dx[a:e])
+                torch.mul(dv, rows[a:e], out=d_gate[a:e])
+        return dx.view(x.shape), None if gate is None else d_gate.view(x.shape), d_weight, None
+
+
+def _gated_and_scale(rows: Tensor, gates: Tensor | None, a: int, e: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Rows a .. e times their gates, in float32 at least, a fresh tensor; and 1 / rms (e - a, 1)."""
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    v = rows[a:e].to(wide, copy=True) if gates is None else (rows[a:e] * gates[a:e]).to(wide)
+    return v, torch.rsqrt(torch.linalg.vecdot(v, v).div_(v.shape[-1]).add_(eps)).unsqueeze(-1)
 
 
 def depthwise_conv_silu(
@@ -43,31 +98,49 @@ def depthwise_conv_silu(
     taps = weight.squeeze(1).t()  # (K, d), in time order; seen from the right when the sequence is read right to left
     if reverse:
         taps = taps.flip(0)
-    y = _ShiftedConv.apply(padded, taps, bias)  # (b, l, d)
+    y = _ShiftedConvSilu.apply(padded, taps, bias)  # (b, l, d)
     next_tail = padded[:, : kernel - 1] if reverse else padded[:, padded.shape[1] - kernel + 1 :]
-    return F.silu(y), next_tail
+    return y, next_tail
 
 
-class _ShiftedConv(torch.autograd.Function):
-    """padded (b, l + K - 1, d), taps (K, d), bias (d,) -> (b, l, d). Own backward: autograd would make a full-size zero
-    tensor for each shifted slice."""
+class _ShiftedConvSilu(torch.autograd.Function):
+    """padded (b, l + K - 1, d), taps (K, d), bias (d,) -> silu(conv) (b, l, d)."""
 
     @staticmethod
     def forward(ctx, padded: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(padded, taps)
-        length = padded.shape[1] - taps.shape[0] + 1
-        y = torch.addcmul(bias, padded[:, :length], taps[0])
-        for i in range(1, taps.shape[0]):
-            y.addcmul_(padded[:, i : i + length], taps[i])
+        ctx.save_for_backward(padded, taps, bias)
+        b, length, d = padded.shape[0], padded.shape[1] - len(taps) + 1, padded.shape[2]
+        y = torch.empty(b, length, d, dtype=padded.dtype, device=padded.device)
+        for a, e in _blocks(length, b * d, padded.device):
+            y[:, a:e] = F.silu(_convolve(padded, taps, bias, a, e), inplace=True)
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy: Tensor):
-        padded, taps = ctx.saved_tensors
-        length = dy.shape[1]
+        padded, taps, bias = ctx.saved_tensors
         d_padded = torch.zeros_like(padded)
-        d_taps = torch.empty_like(taps)
-        for i in range(taps.shape[0]):
-            d_padded[:, i : i + length].addcmul_(dy, taps[i])
-            d_taps[i] = (dy * padded[:, i : i + length]).sum((0, 1))
-        return d_padded, d_taps, dy.sum((0, 1))
+        d_taps, d_bias = torch.zeros_like(taps), torch.zeros_like(bias)
+        for a, e in _blocks(dy.shape[1], dy.shape[0] * dy.shape[2], dy.device):
+            convolved = _convolve(padded, taps, bias, a, e)
+            d_convolved = torch.ops.aten.silu_backward(dy[:, a:e], convolved)  # (b, e - a, d)
+            d_bias += d_convolved.sum((0, 1))
+            for i in range(len(taps)):
+                d_padded[:, a + i : e + i].addcmul_(d_convolved, taps[i])
+                d_taps[i] += torch.mul(d_convolved, padded[:, a + i : e + i], out=convolved).sum((0, 1))
+        return d_padded, d_taps, d_bias
+
+
+def _convolve(padded: Tensor, taps: Tensor, bias: Tensor, a: int, e: int) -> Tensor:
+    """Rows a .. e of the convolution, before its silu: (b, e - a, d)."""
+    y = torch.addcmul(bias, padded[:, a:e], taps[0])
+    for i in range(1, len(taps)):
+        y.addcmul_(padded[:, a + i : e + i], taps[i])
+    return y
+
+
+def _blocks(rows: int, width: int, device: torch.device) -> Iterator[tuple[int, int]]:
+    """0 .. rows in blocks that stay in a core's cache; in one block where there is no such cache."""
+    size = max(1, _BLOCK_ELEMENTS // width) if device.type == "cpu" else rows
+    for a in range(0, rows, size):
+        yield a, min(a + size, rows)

@@ -71,6 +71,8 @@ def open_video(
     from mambamia_cli.video.probe import probe
 
     say = progress or (lambda stage, done, total: None)
+    if token_budget is not None and token_budget < 1:
+        raise UsageError("the token budget is below one token", "give at least one frame's")
     spec = SampleSpec(fps=ASK_RATE if fps is _UNSET else None if fps is None else Fraction(fps), max_frames=max_frames,
                       start=_seconds(start), end=_seconds(end), stream=stream)  # fmt: skip
     if is_url(str(source)):
@@ -130,6 +132,7 @@ class Video:
         """
         if not questions or not all(question.strip() for question in questions):
             raise UsageError("a question is empty", "ask something, such as 'what happens in the video?'")
+        _ = self.models.language  # bad weights are refused before an hour of frames is looked at
         index = self.index()
         records = [self._answer(index, question, choices, max_tokens, on_text) for question in questions]
         return records[0] if len(records) == 1 else records
@@ -150,6 +153,7 @@ class Video:
     def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
         """A title a scene, made from that scene's kept frames alone, then a paragraph from all kept frames and the titles.
         Times are those of frames; what the model writes of times is not read."""
+        _ = self.models.language  # as in `ask`
         index = self.index(default_rate=SCENES_RATE)
         began, times = time.perf_counter(), index.seconds
         found, titled = self._mark(index, threshold, min_scene_len), []
@@ -225,6 +229,8 @@ class Video:
                           f"up to {stats.max_gap or 0:.1f} s between frames went unseen")  # fmt: skip
         if stats.corrupt_packets:
             doubts.append(f"{stats.corrupt_packets} damaged packets of {self.path.name} were skipped")
+        if "language" in vars(self.models):
+            doubts += self.models.language.warnings
         return doubts
 
 

@@ -39,6 +39,8 @@ class AlignConfig:
     delta_weight: float = 1.0
     pull_weight: float = 0.1
     distil_weight: float = 2.0
+    stills_part: float = 0.6  # of the runs of frames; the rest are shots
+    grid: tuple[int, int] = (7, 7)  # rows and columns of the encoder's patches
 
 
 class Lexicon(nn.Module):
@@ -61,8 +63,8 @@ def word_table(words: list[str], tokenizer, embeddings: Tensor) -> Tensor:
     return torch.stack([embeddings[tokenizer(" " + w, add_special_tokens=False)["input_ids"]].float().mean(0) for w in words])
 
 
-def targets(data: features.FeatureSet, objects: int, classes: int) -> np.ndarray:
-    """-> (shots, m, 2) word indexes: a frame's two names. Words are objects, then ImageNet classes, then SCENE.
+def targets(data: features.FeatureSet | features.StillSet, objects: int, classes: int) -> np.ndarray:
+    """-> (..., 2) word indexes: a frame's two names. Words are objects, then ImageNet classes, then SCENE.
 
     First name: the tallest drawing, else what ImageNet is sure of, else SCENE. Second: the next drawing or class, else
     SCENE, so that one needle reads "cat scene" and two read "cat dog".
@@ -77,11 +79,50 @@ def delta_targets(data: features.FeatureSet) -> np.ndarray:
     return np.where(data.boundary, DELTA_BOUNDARY, np.where(data.entry, DELTA_ENTRY, DELTA_REST)).astype(np.float32)
 
 
-class Batches:
-    """Random sequences joined from cached shots, mirrored half of the time. Deterministic given (seed, step)."""
+class Stills:
+    """Single frames, mirrored and moved before other backgrounds: the cells of a drawing's box over an empty frame's.
 
-    def __init__(self, data: features.FeatureSet, names: np.ndarray, config: AlignConfig, seed: int, grid=(7, 7)):
+    What a drawing stands in front of must not tell its name, and there are few photographs to stand in front of.
+    """
+
+    def __init__(self, data: features.StillSet, names: np.ndarray, grid: tuple[int, int], swap: float = 0.5):
+        self.data, self.names, self.grid, self.swap = data, names, grid, swap
+        self.empty = np.flatnonzero((data.names[:, 0] < 0) & ~data.distractor)
+        self.alone = (data.names[:, 0] >= 0) & (data.names[:, 1] < 0) & ~data.distractor
+
+    def draw(self, rng) -> tuple[Tensor, np.ndarray]:
+        """-> patches (n, d_vision) float32, names (2,)."""
+        i = int(rng.integers(len(self.data)))
+        patches, mirrored = self._read(i, rng)
+        if self.alone[i] and rng.random() < self.swap:
+            keep = torch.from_numpy(self._cells(self.data.boxes[i], mirrored))[:, None]
+            patches = torch.where(keep, patches, self._read(int(rng.choice(self.empty)), rng)[0])
+        return patches, self.names[i]
+
+    def _read(self, i: int, rng) -> tuple[Tensor, bool]:
+        patches = torch.from_numpy(np.array(self.data.patches(i))).float()
+        mirrored = bool(rng.random() < 0.5)
+        return (patches.unflatten(0, self.grid).flip(1).flatten(0, 1) if mirrored else patches), mirrored
+
+    def _cells(self, box: np.ndarray, mirrored: bool) -> np.ndarray:
+        """(n,) bool: cells that the box touches."""
+        rows, columns = self.grid
+        left, top, right, bottom = box
+        if mirrored:
+            left, right = 1 - right, 1 - left
+        r, c = np.arange(rows) / rows, np.arange(columns) / columns
+        high, wide = 1 / rows, 1 / columns
+        in_rows, in_columns = (r < bottom) & (r + high > top), (c < right) & (c + wide > left)
+        return (in_rows[:, None] & in_columns[None]).ravel()
+
+
+class Batches:
+    """Random sequences joined from cached shots and stills. Deterministic given (seed, step)."""
+
+    def __init__(self, data: features.FeatureSet, names: np.ndarray, config: AlignConfig, seed: int, grid=(7, 7),
+                 stills: Stills | None = None, stills_part: float = 0.0):  # fmt: skip
         self.data, self.names, self.delta, self.config, self.seed, self.grid = data, names, delta_targets(data), config, seed, grid
+        self.stills, self.stills_part = stills, stills_part if stills is not None else 0.0
 
     def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """-> patches (b, m, n, d_vision), names (b, m, 2), delta (b, m)."""
@@ -90,22 +131,36 @@ class Batches:
         return tuple(torch.stack(parts) for parts in zip(*sequences, strict=True))
 
     def _sequence(self, rng, m: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Shots cut to 3 to 8 frames and joined: -> patches (m, n, d_vision), names (m, 2), delta (m,)."""
+        """Runs of frames joined: -> patches (m, n, d_vision), names (m, 2), delta (m,)."""
         patches, names, delta, length = [], [], [], 0
         while length < m:
-            shot = int(rng.integers(0, len(self.data)))
-            begin = int(rng.integers(0, 4))
-            end = int(rng.integers(begin + 3, features.FRAMES_A_SHOT + 1))
-            grid = torch.from_numpy(np.array(self.data.patches(shot)[begin:end])).float()  # (m', n, d_vision)
-            if rng.random() < 0.5:
-                grid = grid.unflatten(1, self.grid).flip(2).flatten(1, 2)
-            part = self.delta[shot, begin:end].copy()
-            part[0] = DELTA_BOUNDARY
-            patches.append(grid)
-            names.append(self.names[shot, begin:end])
-            delta.append(part)
-            length += len(part)
+            run = self._still_run(rng) if rng.random() < self.stills_part else self._shot_run(rng)
+            for whole, part in zip((patches, names, delta), run, strict=True):
+                whole.append(part)
+            length += len(run[2])
         return torch.cat(patches)[:m], torch.from_numpy(np.concatenate(names)[:m]), torch.from_numpy(np.concatenate(delta)[:m])
+
+    def _still_run(self, rng):
+        """A still held for one to three frames, with a little noise, as a shot of its own."""
+        patches, names = self.stills.draw(rng)
+        count = int(rng.choice([1, 1, 2, 3]))
+        held = patches.expand(count, -1, -1)  # (m', n, d_vision)
+        if count > 1:
+            held = held + 0.1 * torch.from_numpy(rng.standard_normal(held.shape, dtype=np.float32))
+        delta = np.array([DELTA_BOUNDARY] + [DELTA_REST] * (count - 1), np.float32)
+        return held, np.tile(names, (count, 1)), delta
+
+    def _shot_run(self, rng):
+        """A shot cut to 3 to 8 frames, mirrored half of the time."""
+        shot = int(rng.integers(0, len(self.data)))
+        begin = int(rng.integers(0, 4))
+        end = int(rng.integers(begin + 3, features.FRAMES_A_SHOT + 1))
+        grid = torch.from_numpy(np.array(self.data.patches(shot)[begin:end])).float()  # (m', n, d_vision)
+        if rng.random() < 0.5:
+            grid = grid.unflatten(1, self.grid).flip(2).flatten(1, 2)
+        delta = self.delta[shot, begin:end].copy()
+        delta[0] = DELTA_BOUNDARY
+        return grid, self.names[shot, begin:end], delta
 
 
 def losses(tokens: Tensor, delta: Tensor, names: Tensor, delta_target: Tensor, lexicon: Lexicon, config: AlignConfig) -> dict[str, Tensor]:
@@ -170,11 +225,11 @@ def optimizer_for(model: nn.Module, config: AlignConfig) -> torch.optim.Optimize
 
 
 @torch.no_grad()
-def evaluate(model: Aligner, data: features.FeatureSet, names: np.ndarray, objects: int, seed: int = 7) -> dict[str, float]:
+def evaluate(model: Aligner, data: features.FeatureSet, names: np.ndarray, objects: int, grid=(7, 7), seed: int = 7) -> dict[str, float]:
     """Naming of frames with one drawing: among all words, among objects, one of four; and delta at boundaries."""
     model.eval()
     config = AlignConfig(frames=128, sequences=1)
-    batches, hits, total, delta = Batches(data, names, config, seed), np.zeros(3), 0, []
+    batches, hits, total, delta = Batches(data, names, config, seed, grid), np.zeros(3), 0, []
     for step in range(max(1, len(data) * features.FRAMES_A_SHOT // config.frames)):
         patches, wanted, target = batches.at(step)
         tokens, predicted, _ = model(patches)
@@ -195,24 +250,36 @@ def evaluate(model: Aligner, data: features.FeatureSet, names: np.ndarray, objec
             "edge_found": (edge > 0.5).float().mean().item(), "false_edge": (rest > 0.5).float().mean().item()}
 
 
-def train_teacher(teacher: RowPool, data, validation: dict, folder: Path, config: AlignConfig, seed: int, log) -> None:
-    """Naming alone, no delta; a few minutes."""
+@dataclass(frozen=True)
+class Material:
+    """What to learn from: shots, stills (or none), and held-out shots by name."""
+
+    shots: features.FeatureSet
+    stills: features.StillSet | None
+    validation: dict[str, features.FeatureSet]
+
+
+def train_teacher(teacher: RowPool, material: Material, folder: Path, config: AlignConfig, seed: int, log) -> None:
+    """Naming alone, no delta, mostly on stills; a few minutes."""
     settings = dataclasses.replace(config, steps=config.teacher_steps, frames=config.teacher_frames, delta_weight=0.0)
-    _train(teacher, data, validation, folder, settings, seed, log, "teacher", None)
+    _train(teacher, material, folder, settings, seed, log, "teacher", None, 0.95)
 
 
-def train(model: Aligner, teacher: RowPool | None, data, validation: dict, folder: Path, config: AlignConfig, seed: int, log) -> None:
-    """Train until `config.steps`; resumes where the folder's checkpoint stands. `validation`: {name: FeatureSet}."""
+def train(model: Aligner, teacher: RowPool | None, material: Material, folder: Path, config: AlignConfig, seed: int, log) -> None:
+    """Train until `config.steps`; resumes where the folder's checkpoint stands."""
     if teacher is not None:
         model.start_from(teacher)
         teacher.eval().requires_grad_(False)
-    _train(model, data, validation, folder, config, seed, log, "align", teacher)
+    _train(model, material, folder, config, seed, log, "align", teacher, config.stills_part)
 
 
-def _train(model, data, validation, folder, config, seed, log, stage, teacher) -> None:
+def _train(model, material, folder, config, seed, log, stage, teacher, stills_part) -> None:
     objects, classes = len(model.lexicon.words) - 1001, 1000
     torch.manual_seed(seed)
-    batches = Batches(data, targets(data, objects, classes), config, seed)
+    shots, stills, grid = material.shots, material.stills, config.grid
+    if stills is not None:
+        stills = Stills(stills, targets(stills, objects, classes), grid)
+    batches = Batches(shots, targets(shots, objects, classes), config, seed, grid, stills, stills_part)
     optimizer = optimizer_for(model, config)
     run = Run(folder, {"model": model, "optimizer": optimizer})
     model.train()
@@ -234,8 +301,8 @@ def _train(model, data, validation, folder, config, seed, log, stage, teacher) -
             run.log(**{k: round(v.item(), 4) for k, v in parts.items()})
             log(f"{stage} {run.step}/{config.steps} " + " ".join(f"{k} {v.item():.3f}" for k, v in parts.items()) + f" {run.elapsed:.0f}s")
         if run.step % 200 == 0 or run.step == config.steps:
-            for name, held in validation.items():
-                scores = evaluate(model, held, targets(held, objects, classes), objects)
+            for name, held in material.validation.items():
+                scores = evaluate(model, held, targets(held, objects, classes), objects, grid)
                 run.log(validation=name, **{k: round(v, 4) for k, v in scores.items()})
                 log(f"  {name}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
     run.save()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-WIDTH, HEIGHT = 640, 360
+SIZE = (360, 640)  # height, width
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,19 @@ class Pan:
     seconds: float
     mirror: bool = False
 
-    def frame(self, t: float) -> np.ndarray:
-        """-> (HEIGHT, WIDTH, 3) uint8 at `t` seconds."""
+    def frame(self, t: float, size: tuple[int, int]) -> np.ndarray:
+        """-> (*size, 3) uint8 at `t` seconds."""
         import cv2
 
+        tall, broad = size
         u = min(max(t / self.seconds, 0.0), 1.0)
         cx, cy, width = ((1 - u) * b + u * e for b, e in zip(self.begin, self.end, strict=True))
         high, wide = self.photo.shape[:2]
-        scale = width * wide / WIDTH
+        scale = width * wide / broad
         sign = -1.0 if self.mirror else 1.0
-        matrix = np.array([[sign * scale, 0, cx * wide - sign * scale * WIDTH / 2], [0, scale, cy * high - scale * HEIGHT / 2]])
+        matrix = np.array([[sign * scale, 0, cx * wide - sign * scale * broad / 2], [0, scale, cy * high - scale * tall / 2]])
         flags = (cv2.INTER_AREA if scale > 1.5 else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(self.photo, matrix, (WIDTH, HEIGHT), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        return cv2.warpAffine(self.photo, matrix, (broad, tall), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,18 @@ class Clip:
     fps: float
     mirror: bool = False
 
-    def frame(self, t: float) -> np.ndarray:
+    def frame(self, t: float, size: tuple[int, int]) -> np.ndarray:
+        """-> (*size, 3) uint8 at `t` seconds, cropped to the frame's aspect."""
         import cv2
 
+        tall, broad = size
         count = len(self.frames)
         i = (self.first + int(t * self.fps)) % (2 * count - 2 or 1)
         picture = self.frames[i if i < count else 2 * count - 2 - i]
         high, wide = picture.shape[:2]
-        keep = min(high, wide * HEIGHT // WIDTH)
+        keep = min(high, wide * tall // broad)
         picture = picture[(high - keep) // 2 : (high - keep) // 2 + keep]
-        picture = cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+        picture = cv2.resize(picture, (broad, tall), interpolation=cv2.INTER_LINEAR)
         return picture[:, ::-1] if self.mirror else picture
 
 
@@ -79,14 +82,15 @@ class Track:
 
         if not self.start <= t < self.end:
             return False
+        tall, broad = frame.shape[:2]
         u = (t - self.start) / (self.end - self.start)
         cx, cy = ((1 - u) * b + u * f for b, f in zip(self.begin, self.finish, strict=True))
         size = self.picture.shape[0]
-        scale = self.height * HEIGHT / size
+        scale = self.height * tall / size
         matrix = cv2.getRotationMatrix2D((size / 2, size / 2), self.angle + self.spin * (t - self.start), scale)
-        matrix[:, 2] += np.array([cx * WIDTH, cy * HEIGHT]) - size / 2
+        matrix[:, 2] += np.array([cx * broad, cy * tall]) - size / 2
         flags = cv2.INTER_AREA if scale < 0.6 else cv2.INTER_LINEAR
-        warped = cv2.warpAffine(self.picture, matrix, (WIDTH, HEIGHT), flags=flags)  # alpha already multiplied in
+        warped = cv2.warpAffine(self.picture, matrix, (broad, tall), flags=flags)  # alpha already multiplied in
         box = cv2.boundingRect(warped[..., 3])
         part = np.s_[box[1] : box[1] + box[3], box[0] : box[0] + box[2]]
         alpha = warped[part][..., 3:].astype(np.uint16)
@@ -114,25 +118,26 @@ class Footage:
     noise: float = 0.0
     blur: float = 0.0
     seed: int = field(default=0)
+    size: tuple[int, int] = SIZE
 
     def frame(self, t: float) -> np.ndarray:
-        """-> (HEIGHT, WIDTH, 3) uint8 RGB at `t` seconds."""
+        """-> (*size, 3) uint8 RGB at `t` seconds."""
         import cv2
 
         at = max(i for i, part in enumerate(self.parts) if part.start <= t or i == 0)
         part = self.parts[at]
-        picture = part.background.frame(t - part.start).copy()
+        picture = part.background.frame(t - part.start, self.size).copy()
         u = (t - part.start) / part.blend if part.blend else 1.0
         if at and u < 1:
             before = self.parts[at - 1]
-            picture = _blend(part.kind, before.background.frame(t - before.start), picture, u)
+            picture = _blend(part.kind, before.background.frame(t - before.start, self.size), picture, u)
         for track in self.tracks:
             track.paste(picture, t)
         if self.blur:
             picture = cv2.GaussianBlur(picture, (0, 0), self.blur)
         if self.noise or self.gain != 1:
             rng = np.random.default_rng((self.seed, int(t * 1000)))
-            grain = rng.normal(0, self.noise, (HEIGHT, WIDTH, 1)) if self.noise else 0.0
+            grain = rng.normal(0, self.noise, (*self.size, 1)) if self.noise else 0.0
             picture = np.clip(picture * self.gain + grain, 0, 255).astype(np.uint8)
         return np.ascontiguousarray(picture)
 
@@ -142,7 +147,7 @@ def _blend(kind: str, before: np.ndarray, after: np.ndarray, u: float) -> np.nda
     import cv2
 
     if kind == "wipe":
-        edge = int(u * WIDTH)
+        edge = int(u * before.shape[1])
         return np.concatenate([after[:, :edge], before[:, edge:]], axis=1)
     if kind == "fade":  # down to black in the first half, up in the second
         return (before * (1 - 2 * u)).astype(np.uint8) if u < 0.5 else (after * (2 * u - 1)).astype(np.uint8)

@@ -11,7 +11,8 @@ from mambamia_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class FeaturesConfig:
-    shards: int = 110
+    shards: int = 89
+    still_shards: int = 110
     validation_shards: int = 4
 
 

@@ -15,6 +15,7 @@ import numpy as np
 SHOTS_A_SHARD = 64
 FRAMES_A_SHOT = 8
 PSEUDO_LABELS = 3
+STILLS_A_SHARD = 512
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,61 @@ def scale(frames: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     ])
 
 
+@dataclass(frozen=True)
+class StillSet:
+    """Cached single frames: patches (f, n, d_vision) float16, names and labels (f, 2), distractor (f,),
+    boxes (f, 4): the first drawing's left, top, right, bottom in fractions of the frame, nan without one."""
+
+    shards: list[np.ndarray]
+    names: np.ndarray
+    labels: np.ndarray
+    distractor: np.ndarray
+    boxes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def patches(self, i: int) -> np.ndarray:
+        """-> (n, d_vision) float16 of frame `i`."""
+        return self.shards[i // STILLS_A_SHARD][i % STILLS_A_SHARD]
+
+
+def _box(track) -> list[float]:
+    """A drawing's square in fractions of a 16:9 frame, rotation left aside."""
+    tall, wide = track.height / 2, track.height / 2 * 9 / 16
+    return [track.begin[0] - wide, track.begin[1] - tall, track.begin[0] + wide, track.begin[1] + tall]
+
+
+def _still_shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, folder: Path) -> None:
+    import torch
+
+    from mambamia_cli.training.needles import random_still
+
+    rng = np.random.default_rng((seed, 7, number))
+    patches, truth = [], []
+    for _ in range(STILLS_A_SHARD // 16):
+        films = [random_still(stack, rng) for _ in range(16)]
+        frames = [film.frame(0.5) for film in films]
+        if rng.random() < 0.4:
+            frames = through_x264([f[:224] for f in frames], int(rng.integers(18, 36)))
+        pixels = torch.from_numpy(scale(frames, encoder.input_size)).permute(0, 3, 1, 2)  # (m, 3, H, W)
+        grid, logits = encoder.encode_and_classify(pixels)
+        top = logits.softmax(-1).topk(PSEUDO_LABELS)
+        patches.append(grid.to(torch.float16).numpy())
+        for film, classes, scores in zip(films, top.indices.tolist(), top.values.tolist(), strict=True):
+            on = sorted((k for k in film.tracks if k.name), key=lambda k: -k.height)
+            truth.append({"names": [vocabulary[k.name] for k in on], "distractor": any(not k.name for k in film.tracks),
+                          "box": _box(on[0]) if on else None, "classes": classes, "scores": [round(s, 4) for s in scores]})
+    _write_shard(folder, number, np.concatenate(patches), truth)
+
+
+def _write_shard(folder: Path, number: int, patches: np.ndarray, truth: list[dict]) -> None:
+    """The truth first, then the array renamed into place: an array that exists is a whole shard."""
+    np.save(folder / f"{number:04d}.tmp.npy", patches)
+    (folder / f"{number:04d}.json").write_text(json.dumps(truth))
+    (folder / f"{number:04d}.tmp.npy").rename(folder / f"{number:04d}.npy")
+
+
 def _shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, folder: Path) -> None:
     import torch
 
@@ -92,13 +148,12 @@ def _shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, f
             "classes": top.indices.tolist(),
             "scores": [[round(s, 4) for s in row] for row in top.values.tolist()],
         })
-    np.save(folder / f"{number:04d}.tmp.npy", np.stack(patches))
-    (folder / f"{number:04d}.json").write_text(json.dumps(truth))
-    (folder / f"{number:04d}.tmp.npy").rename(folder / f"{number:04d}.npy")
+    _write_shard(folder, number, np.stack(patches), truth)
 
 
 # What a cache is made of: training material; held-out photographs with styles trained on; the same with a style never trained on.
-KINDS = ("train", "seen", "unseen")
+# Stills are single frames of training material.
+KINDS = ("train", "stills", "seen", "unseen")
 
 
 def folder_of(work: Path, kind: str) -> Path:
@@ -117,7 +172,8 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
     cv2.setNumThreads(1)
     drawings, pictures = styles.load(work)
     stack = Haystack(
-        photos.load(work, validation=kind != "train"), photos.load_clips(work) if kind == "train" else {}, drawings, pictures,
+        photos.load(work, validation=kind in ("seen", "unseen")), photos.load_clips(work) if kind in ("train", "stills") else {},
+        drawings, pictures,
         only_styles=styles.HELD_OUT if kind == "unseen" else None,
     )
     folder = folder_of(work, kind)
@@ -125,7 +181,7 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
     encoder = load_encoder("efficientnet-lite0", threads=1)
     for number in numbers:
         if not (folder / f"{number:04d}.npy").exists():
-            _shard(number, stack, encoder, vocabulary, seed, folder)
+            (_still_shard if kind == "stills" else _shard)(number, stack, encoder, vocabulary, seed, folder)
 
 
 def make(work: Path, *, shards: int, seed: int, kind: str = "train", processes: int = 2) -> Path:
@@ -161,3 +217,17 @@ def load(folder: Path, *, confident: float = 0.3) -> FeatureSet:
             entry.append(shot["entry"])
             odd_ones.append(shot["distractor"])
     return FeatureSet(shards, *map(np.array, (names, labels, boundary, entry, odd_ones)))
+
+
+def load_stills(folder: Path, *, confident: float = 0.3) -> StillSet:
+    """Every finished shard of stills."""
+    shards, names, labels, odd, boxes = [], [], [], [], []
+    for path in sorted(folder.glob("[0-9]*[0-9].npy")):
+        shards.append(np.load(path, mmap_mode="r"))
+        for frame in json.loads(path.with_suffix(".json").read_text()):
+            names.append((frame["names"] + [-1, -1])[:2])
+            bare = not frame["names"] and not frame["distractor"]
+            labels.append([c if bare and s >= cut else -1 for c, s, cut in zip(frame["classes"], frame["scores"], (confident, confident / 2))])
+            odd.append(frame["distractor"])
+            boxes.append(frame["box"] or [np.nan] * 4)
+    return StillSet(shards, np.array(names), np.array(labels), np.array(odd), np.array(boxes, np.float32))

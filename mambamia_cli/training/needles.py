@@ -164,6 +164,32 @@ def random_shot(stack: Haystack, rng, frames: int) -> Shot:
     return Shot(footage, times, *_truth(footage, times))
 
 
+STILL_SIZE = (225, 400)  # the encoder looks at 224 rows: no more are worth drawing
+
+
+def random_still(stack: Haystack, rng) -> Footage:
+    """One frame with no, one or two drawings: cheap variety, where a shot shows the same drawing in every frame."""
+    count = int(rng.choice([0, 1, 2], p=[0.12, 0.74, 0.14]))
+    names = [str(n) for n in rng.choice(stack.names, count, replace=False)] if count else []
+    if rng.random() < (0.4 if not count else 0.05) and stack.distractors:
+        names.append("")
+    tracks = []
+    for i, name in enumerate(names):
+        height = (0.4, 0.8) if rng.random() < 0.65 else (0.25, 1.0)
+        track = stack.track(rng, name, 0.0, 1.0, height=height if len(names) == 1 else (0.25, 0.6))
+        if len(names) > 1:
+            x = (i + 0.5) / len(names)
+            track = dataclasses.replace(track, begin=(x, track.begin[1]), finish=(x, track.finish[1]))
+        tracks.append(track)
+    return Footage(
+        (Part(stack.background(rng, 1.0), 0.0),), tuple(tracks),
+        gain=float(rng.uniform(0.6, 1.3)) if rng.random() < 0.3 else 1.0,
+        noise=float(rng.uniform(2, 12)) if rng.random() < 0.15 else 0.0,
+        blur=float(rng.uniform(0.4, 1.0)) if rng.random() < 0.15 else 0.0,
+        seed=int(rng.integers(1 << 30)), size=STILL_SIZE,
+    )  # fmt: skip
+
+
 def _random_tracks(stack: Haystack, rng, length: float, gap: float) -> list[Track]:
     count = int(rng.choice([0, 1, 2, 3], p=[0.2, 0.56, 0.2, 0.04]))
     names = list(rng.choice(stack.names, count, replace=False)) if count else []

@@ -28,8 +28,8 @@ class Session:
         packages.fetch_all(self.work, self.log)
         styles.load(self.work, self.log)
         for kind, shards in (("unseen", self.recipe.features.validation_shards), ("seen", self.recipe.features.validation_shards),
-                             ("train", self.recipe.features.shards)):
-            self.log(f"encoding {shards} shards of {kind} shots")
+                             ("stills", self.recipe.features.still_shards), ("train", self.recipe.features.shards)):
+            self.log(f"encoding {shards} shards of kind {kind}")
             features.make(self.work, shards=shards, seed=self.recipe.seed, kind=kind)
 
     def cached(self, kind: str) -> features.FeatureSet:
@@ -59,13 +59,15 @@ class Session:
 
     def align(self) -> align.Aligner:
         """Teacher, then compressor; each returns at once when it is done already."""
-        recipe, data, held, lexicon = self.recipe, self.cached("train"), self.held(), self.lexicon()
+        recipe, lexicon = self.recipe, self.lexicon()
+        stills = features.load_stills(features.folder_of(self.work, "stills"))
+        material = align.Material(self.cached("train"), stills, self.held())
         torch.manual_seed(recipe.seed)
         teacher = align.RowPool(recipe.compressor, recipe.projector, lexicon)
-        align.train_teacher(teacher, data, held, self.work / "teacher", recipe.align, recipe.seed, self.log)
+        align.train_teacher(teacher, material, self.work / "teacher", recipe.align, recipe.seed, self.log)
         torch.manual_seed(recipe.seed)
         aligner = align.Aligner(recipe.compressor, recipe.projector, copy.deepcopy(lexicon).requires_grad_(True))
-        align.train(aligner, teacher, data, held, self.work / "align", recipe.align, recipe.seed, self.log)
+        align.train(aligner, teacher, material, self.work / "align", recipe.align, recipe.seed, self.log)
         return aligner
 
     def tune(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mambamia_cli.training import photos, questions, styles
-from mambamia_cli.training.compose import HEIGHT, WIDTH, Footage, Part
+from mambamia_cli.training.compose import SIZE, Footage, Part
 from mambamia_cli.training.needles import Haystack
 
 SECONDS, FPS, NEEDLES, NEEDLE_SECONDS = 45.0, 10, 3, 3.0
@@ -51,7 +51,7 @@ def write_video(film: Footage, path: Path) -> None:
     temporary = path.with_suffix(".tmp.mp4")
     with av.open(str(temporary), "w") as out:
         stream = out.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
         for i in range(int(SECONDS * FPS)):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(film.frame(i / FPS), "rgb24")))
         out.mux(stream.encode())

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from mambamia_cli.cli.output import Output, ReaderGone
 from mambamia_cli.errors import OutputError
 

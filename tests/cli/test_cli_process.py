@@ -12,10 +12,10 @@ from fixtures import videos
 
 @pytest.fixture(scope="module")
 def long_video(made):
-    """Ten minutes that take many seconds to look at at 25 frames a second."""
+    """A minute, which takes many seconds to look at at 25 frames a second."""
     path = made / "long.mp4"
     if not path.exists():
-        videos.write_video(path, ((videos.RED, 300), (videos.GREEN, 300)), size=(48, 64))
+        videos.write_video(path, ((videos.RED, 30), (videos.GREEN, 30)), size=(48, 64))
     return path
 
 

@@ -4,9 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mambamia_cli.compressor import layers
 from mambamia_cli.compressor.layers import GatedRMSNorm, RMSNorm, depthwise_conv_silu
 from mambamia_cli.compressor.mamba1 import Mamba1Mixer, selective_scan, selective_scan_reference
 from mambamia_cli.compressor.mixer import Mamba2Mixer, initial_dt_bias
+
+
+@pytest.fixture(params=[1 << 18, 40], ids=["one block", "small blocks"])
+def blocks(request, monkeypatch):
+    monkeypatch.setattr(layers, "_BLOCK_ELEMENTS", request.param)
+
 
 DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "backward"])
 
@@ -35,7 +42,7 @@ def test_selective_scan_equals_reference_with_gradients(l, chunk_size, reverse):
 
 @DIRECTIONS
 @pytest.mark.parametrize("l", [1, 2, 3, 17])
-def test_convolution_equals_conv1d_with_gradients(l, reverse):
+def test_convolution_equals_conv1d_with_gradients(l, reverse, blocks):
     torch.manual_seed(0)
     conv = torch.nn.Conv1d(6, 6, 4, groups=6).double()
     x = torch.randn(2, l, 6, dtype=torch.float64, requires_grad=True)
@@ -54,7 +61,7 @@ def test_convolution_equals_conv1d_with_gradients(l, reverse):
         torch.testing.assert_close(ours, reference)
 
 
-def test_norms_equal_their_formula_with_gradients():
+def test_norms_equal_their_formula_with_gradients(blocks):
     torch.manual_seed(0)
     x, gate = (torch.randn(2, 300, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
     for norm, args, gated in ((RMSNorm(8), (x,), x), (GatedRMSNorm(8), (x, gate), x * gate)):

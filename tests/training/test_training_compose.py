@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from mambamia_cli.training.compose import HEIGHT, WIDTH, Footage, Pan, Part, Track, premultiply
+from mambamia_cli.training.compose import SIZE, Footage, Pan, Part, Track, premultiply
 from mambamia_cli.training.needles import Haystack, _truth, random_shot
 from mambamia_cli.training.styles import Drawing
+
+
+HEIGHT, WIDTH = SIZE
 
 
 def flat(value):

@@ -37,26 +37,21 @@ def aligner():
     return align.Aligner(sizes, ProjectorConfig(16, 2, 32, WIDTH, 2), lexicon)
 
 
-SMALL = align.AlignConfig(steps=60, frames=32, sequences=2, lr=5e-3)
+SMALL = align.AlignConfig(steps=60, frames=32, sequences=2, lr=5e-3, grid=(2, 2))
 
 
-@pytest.fixture
-def small_grid(monkeypatch):
-    monkeypatch.setattr(align.Batches.__init__, "__defaults__", ((2, 2),))
-
-
-def test_align_learns_names_and_boundaries(tmp_path, data, small_grid):
+def test_align_learns_names_and_boundaries(tmp_path, data):
     model = aligner()
-    before = align.evaluate(model, data, align.targets(data, WORDS, 1000), WORDS)
-    align.train(model, None, data, {}, tmp_path, SMALL, 1, lambda text: None)
-    after = align.evaluate(model, data, align.targets(data, WORDS, 1000), WORDS)
+    before = align.evaluate(model, data, align.targets(data, WORDS, 1000), WORDS, (2, 2))
+    align.train(model, None, align.Material(data, None, {}), tmp_path, SMALL, 1, lambda text: None)
+    after = align.evaluate(model, data, align.targets(data, WORDS, 1000), WORDS, (2, 2))
     assert after["objects"] > 0.9 > before["objects"] + 0.3
     assert after["delta_edge"] > after["delta_rest"] + 0.3
 
 
-def test_stopped_run_equals_straight_run(tmp_path, data, small_grid):
+def test_stopped_run_equals_straight_run(tmp_path, data):
     straight = aligner()
-    align.train(straight, None, data, {}, tmp_path / "a", SMALL, 1, lambda text: None)
+    align.train(straight, None, align.Material(data, None, {}), tmp_path / "a", SMALL, 1, lambda text: None)
     stopped = aligner()
 
     def interrupt(text):
@@ -66,16 +61,31 @@ def test_stopped_run_equals_straight_run(tmp_path, data, small_grid):
     try:
         Run.advance = lambda self: (saved(self), self.save())[0]  # a checkpoint at every step
         with pytest.raises(KeyboardInterrupt):
-            align.train(stopped, None, data, {}, tmp_path / "b", SMALL, 1, interrupt)
+            align.train(stopped, None, align.Material(data, None, {}), tmp_path / "b", SMALL, 1, interrupt)
     finally:
         Run.advance = saved
     again = aligner()
     with torch.no_grad():
         for parameter in again.parameters():
             parameter.zero_()  # all that counts comes from the checkpoint
-    align.train(again, None, data, {}, tmp_path / "b", SMALL, 1, lambda text: None)
+    align.train(again, None, align.Material(data, None, {}), tmp_path / "b", SMALL, 1, lambda text: None)
     for one, two in zip(straight.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
+
+
+def test_still_moves_before_another_background_with_its_own_cells():
+    """Frame 0 holds a drawing in the left half; every swap keeps those cells and takes the rest from the empty frame 1."""
+    patches = np.stack([np.full((4, 8), 5.0), np.full((4, 8), 1.0)]).astype(np.float16)
+    boxes = np.array([[0.05, 0.1, 0.45, 0.9], [np.nan] * 4], np.float32)
+    named = np.array([[3, -1], [-1, -1]])
+    data = features.StillSet([patches], named, np.full((2, 2), -1), np.zeros(2, bool), boxes)
+    stills = align.Stills(data, align.targets(data, WORDS, 1000), (2, 2), swap=1.0)
+    seen = set()
+    for seed in range(40):
+        cells, names = stills.draw(np.random.default_rng(seed))
+        if names[0] == 3:
+            seen.add(tuple(cells[:, 0].tolist()))
+    assert seen == {(5.0, 1.0, 5.0, 1.0), (1.0, 5.0, 1.0, 5.0)}  # as drawn, and mirrored
 
 
 def test_targets_prefer_drawings_and_fall_back_to_the_scene(data):
