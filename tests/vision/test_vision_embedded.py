@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from mambamia_cli.errors import ModelError
+from mambamia_cli.models.registry import resolve
 from mambamia_cli.vision import Encoder, load_encoder
 from mambamia_cli.vision.backends import PIXEL_MEAN, PIXEL_STD, OnnxBackend, TorchBackend, choose, normalise
 from mambamia_cli.vision.efficientnet import EfficientNetLite0, block_specs, same_padding
-from mambamia_cli.vision.embedded import BATCH, load_network, weights_path
+from mambamia_cli.vision.embedded import BATCH, load_network
 from mambamia_cli.vision.imagenet import labels
 
 
@@ -67,7 +68,7 @@ def test_names_a_video_frame(encoder):
 
 def test_normalisation_matches_the_stored_statistics():
     """The checkpoint's own batch-norm statistics decide between the two customary normalisations."""
-    tensors = torch.load(weights_path(), weights_only=True)
+    tensors = torch.load(resolve("efficientnet-lite0"), weights_only=True)
     pictures = torch.cat([squared(photograph(n)) for n in ("astronaut", "chelsea", "coffee", "rocket", "motorcycle")]).float()
 
     def divergence(mean, std):
@@ -86,7 +87,7 @@ def test_normalisation_matches_the_stored_statistics():
 
 def test_folding_changes_nothing():
     """One block with its batch-norms left apart, straight from the checkpoint, equals the folded one."""
-    tensors = torch.load(weights_path(), weights_only=True)
+    tensors = torch.load(resolve("efficientnet-lite0"), weights_only=True)
     x = torch.randn(2, 16, 112, 112, generator=torch.Generator().manual_seed(0))
 
     def norm(y, name):
@@ -99,11 +100,12 @@ def test_folding_changes_nothing():
     torch.testing.assert_close(load_network().blocks[1](x), y, atol=1e-4, rtol=1e-4)
 
 
-def test_feature_layout(encoder):
+@pytest.mark.parametrize("backend", [TorchBackend, OnnxBackend])
+def test_feature_layout(backend):
     """Row-major; 320 channels of the last block first, then stage 5 averaged over 2 x 2."""
     frames = squared(photograph("coffee"))
     stride16, stride32 = load_network().features(normalise(frames))
-    patches = encoder.encode(frames)
+    patches, _ = backend(load_network(), threads=1).run(frames)
     row, column = 2, 5
     patch = patches[0, row * 7 + column]
     torch.testing.assert_close(patch[:320], stride32[0, :, row, column], atol=2e-4, rtol=1e-3)
@@ -148,18 +150,18 @@ def test_refuses_other_frames(encoder, bad):
 
 
 def test_damaged_weights_are_refused_before_they_are_opened(tmp_path):
-    damaged = bytearray(weights_path().read_bytes())
+    damaged = bytearray(resolve("efficientnet-lite0").read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path = tmp_path / "weights.pth"
     path.write_bytes(damaged)
-    with pytest.raises(ModelError, match="damaged.*reinstall"):
+    with pytest.raises(ModelError, match="damaged.*pip install"):
         load_network(path)
-    with pytest.raises(ModelError, match="cannot read.*reinstall"):
+    with pytest.raises(ModelError, match="missing.*pip install"):
         load_network(tmp_path / "none.pth")
 
 
 def test_wrong_tensors_are_refused():
-    tensors = torch.load(weights_path(), weights_only=True)
+    tensors = torch.load(resolve("efficientnet-lite0"), weights_only=True)
     with pytest.raises(ModelError, match="lack _conv_head.weight"):
         EfficientNetLite0.from_checkpoint({k: v for k, v in tensors.items() if k != "_conv_head.weight"})
     with pytest.raises(ModelError, match="unknown tensor extra"):
