@@ -74,19 +74,19 @@ def _measure(name: str, backend: str, quant: str, prompt_tokens: int, new_tokens
     ids = lm.tokenize(TEXT * (prompt_tokens // len(lm.tokenize(TEXT)) + 1))[:prompt_tokens]
     run = _generate_by_transformers if backend == "generate" else _generate
     run(lm, ids, 2)  # warm-up: the first use pages weights in and lets libraries choose their kernels
-    reading = min(run(lm, ids, 1) for _ in range(REPEATS))
-    whole = min(run(lm, ids, new_tokens + 1) for _ in range(REPEATS))
-    return load, reading, new_tokens / (whole - reading)
+    times = [run(lm, ids, new_tokens + 1) for _ in range(REPEATS)]  # [(prefill seconds, writing seconds)]
+    return load, min(reading for reading, _ in times), new_tokens / min(writing for _, writing in times)
 
 
-def _generate(lm, ids: list[int], count: int) -> float:
-    """Seconds for a prompt of `ids` and `count` tokens, whatever they are: neither an end token nor a loop stops it."""
-    logits, step = _start(lm, lm.embed(ids))
+def _generate(lm, ids: list[int], count: int) -> tuple[float, float]:
+    """Seconds until the first of `count` tokens and from there to the last: neither an end token nor a loop stops it."""
+    read, step = _start(lm, lm.embed(ids))
     start = time.perf_counter()
-    logits = logits()
+    token = int(read().argmax())
+    first = time.perf_counter()
     for _ in range(count - 1):
-        logits = step(int(logits.argmax()))
-    return time.perf_counter() - start
+        token = int(step(token).argmax())
+    return first - start, time.perf_counter() - first
 
 
 def _start(lm, embeds):
@@ -97,13 +97,18 @@ def _start(lm, embeds):
     return lambda: lm._read(embeds), lambda token: lm._forward(torch.tensor([[token]]), lm._cache)[-1]
 
 
-def _generate_by_transformers(lm, ids: list[int], count: int) -> float:
-    prompt = torch.tensor([ids])
+def _generate_by_transformers(lm, ids: list[int], count: int) -> tuple[float, float]:
+    """The same of transformers' own loop."""
+    prompt, ticks = torch.tensor([ids]), []
+
+    def note_time(tokens, scores, **_):  # asked after every token whether to stop
+        ticks.append(time.perf_counter())
+        return torch.zeros(len(tokens), dtype=torch.bool)
+
     start = time.perf_counter()
-    lm.model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=count, min_new_tokens=count, do_sample=False
-    )
-    return time.perf_counter() - start
+    options = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "stopping_criteria": [note_time]}
+    lm.model.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
+    return ticks[0] - start, ticks[-1] - ticks[0]
 
 
 def to_dict(rows: Sequence[LanguageSpeed]) -> list[dict]:

@@ -11,6 +11,14 @@ from torch import Tensor
 
 PLACEHOLDER = "\ufffcvideo\ufffc"  # cut out of the rendered chat template; no user types object-replacement characters
 SYSTEM = "You watch a video and answer."
+# What the tool asks by itself; training asks the same, so that the embedded model has met them.
+TITLE_QUESTION = "What is shown? Answer in a few words."
+SUMMARY_QUESTION = "The scenes of the video are, in order:\n{titles}\nSummarize the video in one paragraph."
+
+
+def with_options(question: str, options: Sequence[str]) -> str:
+    """A question with the answers it may have, as `ask --choices` puts it."""
+    return f"{question} Options: {', '.join(options)}." if options else question
 
 
 def frame_label(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any, overload
 
 import mambamia_cli
 from mambamia_cli.errors import UsageError
+from mambamia_cli.language.prompt import SUMMARY_QUESTION, TITLE_QUESTION, with_options
 from mambamia_cli.pipeline.answer import generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, watch
@@ -31,8 +32,6 @@ ASK_RATE, SCENES_RATE = Fraction(1), Fraction(4)
 TITLE_FRAMES, TITLE_TOKENS, MOST_TITLES = 16, 24, 40
 """A scene's title is made from so many of its frames and is so long; so many titles are read to the model for the paragraph."""
 
-TITLE_QUESTION = "What is shown? Answer in a few words."
-SUMMARY_QUESTION = "The scenes of the video are, in order:\n{titles}\nSummarize the video in one paragraph."
 _UNSET: Any = object()
 
 
@@ -178,8 +177,9 @@ class Video:
                 on_text: Callable[[str], None] | None) -> AnswerRecord:  # fmt: skip
         began = time.perf_counter()
         self._progress("thinking", 0, None)
-        kept = kept_frames(index, self.models, self.token_budget, question, max_tokens)
-        embeds = prompt(index, self.models, kept, question)  # (l, width)
+        put = with_options(question, choices or ())
+        kept = kept_frames(index, self.models, self.token_budget, put, max_tokens)
+        embeds = prompt(index, self.models, kept, put)  # (l, width)
         if choices is not None:
             answer = likeliest(self.models, embeds, choices)
         else:
@@ -229,6 +229,8 @@ class Video:
                           f"up to {stats.max_gap or 0:.1f} s between frames went unseen")  # fmt: skip
         if stats.corrupt_packets:
             doubts.append(f"{stats.corrupt_packets} damaged packets of {self.path.name} were skipped")
+        if stats.truncated:
+            doubts.append(f"{self.path.name} ends before its header says; what is left of it was used")
         return doubts
 
 

@@ -7,6 +7,8 @@ enter together) the question is not asked.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mambamia_cli.language.prompt import SUMMARY_QUESTION, TITLE_QUESTION
+
 KINDS = ("appear", "first", "last", "before", "after", "exists", "count", "order", "list", "show", "title", "summary")
 
 APPEAR = ("Which of these appears in the video?", "Which of these can be seen?", "Which one is shown in the video?",
@@ -23,8 +25,7 @@ COUNT = ("How many different objects appear?", "How many different things appear
 ORDER = ("List the objects in the order they appear.", "In what order do the objects appear?", "Name the objects in order of appearance.")
 LIST = ("What objects appear in the video?", "Which objects can be seen?", "Name the objects in the video.")
 SHOW = ("What does the video show?", "What can be seen?", "What is in the video?", "What is this video about?")
-TITLE = ("Give this scene a title.",)
-SUMMARY = ("Summarize the video.",)
+TITLE = (TITLE_QUESTION,)
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -57,11 +58,6 @@ def joined(names: Sequence[str], last: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
-def with_options(text: str, options: Sequence[str]) -> str:
-    """How a question is put with its options, in training as in `ask --choices`."""
-    return f"{text} Options: {', '.join(options)}." if options else text
-
-
 def _pick(rng, phrasings: Sequence[str]) -> str:
     return phrasings[int(rng.integers(len(phrasings)))]
 
@@ -80,7 +76,8 @@ def ask(rng, kind: str, timeline: Timeline, names: Sequence[str]) -> Question | 
         return _describe(rng, kind, timeline, order)
     if kind == "exists":
         yes = bool(order) and rng.random() < 0.5
-        return Question(kind, _pick(rng, EXISTS).format(a=_pick(rng, order if yes else absent)), "yes" if yes else "no")
+        text = _pick(rng, EXISTS).format(a=_pick(rng, order if yes else absent))
+        return Question(kind, text, "yes" if yes else "no", ("yes", "no") if rng.random() < 0.3 else ())
     if kind == "count":
         return Question(kind, _pick(rng, COUNT), NUMBERS[min(len(order), 10)])
     if not order or len(set(starts)) < len(starts) and kind in ("order", "before", "after"):
@@ -116,11 +113,11 @@ def ask(rng, kind: str, timeline: Timeline, names: Sequence[str]) -> Question | 
 def _describe(rng, kind: str, timeline: Timeline, order: Sequence[str]) -> Question | None:
     seen = [*order, *(n for n in timeline.labels if n not in order)][:4]
     if not seen:
-        return Question(kind, _pick(rng, {"show": SHOW, "title": TITLE, "summary": SUMMARY}[kind]), "nothing I can name")
+        return Question(kind, _pick(rng, SHOW if kind == "show" else TITLE), "nothing I can name") if kind != "summary" else None
     if kind == "show":
         return Question(kind, _pick(rng, SHOW), joined(seen))
     if kind == "title":
         return Question(kind, TITLE[0], joined(seen[:2]))
     first, *rest = seen
     text = f"The video shows {first}" + "".join(f", then {n}" for n in rest) + "."
-    return Question(kind, SUMMARY[0], text)
+    return Question(kind, SUMMARY_QUESTION.format(titles="\n".join(f"- {name}" for name in seen)), text)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from mambamia_cli.compressor.select import select_frames, threshold_for_budget
 from mambamia_cli.language import lora
-from mambamia_cli.language.prompt import PLACEHOLDER, SYSTEM, frame_label
+from mambamia_cli.language.prompt import PLACEHOLDER, SYSTEM, frame_label, with_options
 from mambamia_cli.training import features, questions
 from mambamia_cli.training.align import Aligner
 from mambamia_cli.training.checkpoint import Run, cosine, set_rate
@@ -30,8 +30,8 @@ QUESTION_WEIGHTS = {"appear": 3, "first": 3, "last": 3, "before": 3, "after": 1,
 class TuneConfig:
     steps: int = 1500  # videos; each is one optimiser step of `questions` questions
     questions: int = 8
-    frames: tuple[int, int] = (6, 40)  # sampled frames a video
-    kept: tuple[int, int] = (6, 20)  # frames that reach the language model
+    frames: tuple[int, int] = (6, 56)  # sampled frames a video
+    kept: tuple[int, int] = (6, 33)  # frames that reach the language model
     lr: float = 1e-3
     rank: int = 16
     noise: float = 0.35  # of a token's own spread: a drawing of an unseen style lands near its word, not on it
@@ -134,7 +134,7 @@ class Packer:
         n = len(prefix)
         ids, labels, positions, group = [], [-100] * n, list(range(n)), [0] * n
         for k, q in enumerate(asked, start=1):
-            question = self.ids("\n" + questions.with_options(q.text, q.options) + self.tail)
+            question = self.ids("\n" + with_options(q.text, q.options) + self.tail)
             answer = self.ids(q.answer + "<|im_end|>")
             ids += question + answer
             labels += [-100] * len(question) + answer

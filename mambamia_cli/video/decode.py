@@ -42,6 +42,8 @@ class DecodeStats:
     """The most seconds between two sampled frames that follow each other."""
     capped: bool = False
     """`max_frames` left out frames that the sampling rate alone would have taken."""
+    truncated: bool = False
+    """The frames stop well before the end that the headers promise (and the range asks for)."""
     first_time: Fraction | None = None
     last_time: Fraction | None = None
     duration: Fraction | None = None
@@ -180,6 +182,11 @@ class FrameStream:
         end = min(spec.end, stats.duration) if spec.end and stats.duration else stats.duration
         if end and end > spec.begin:
             stats.effective_fps = float(stats.sampled / (end - spec.begin))
+        promised = self.info.duration
+        if promised is not None and stats.duration is not None:
+            wanted = min(promised, spec.end or promised)
+            # sound may outlast the picture a little, and a container may know no other duration
+            stats.truncated = stats.duration < wanted - max(Fraction(1, 2), promised / 20)
 
     def _range_end(self) -> Fraction | None:
         """Where the range ends, when that has to be known before the first frame (to spread `max_frames`)."""

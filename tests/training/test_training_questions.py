@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mambamia_cli.training.questions import KINDS, NUMBERS, Timeline, ask, joined, with_options
+from mambamia_cli.language.prompt import with_options
+from mambamia_cli.training.questions import KINDS, NUMBERS, Timeline, ask, joined
 
 NAMES = ["cat", "dog", "fox", "owl", "bee", "key", "bus", "pot"]
 LINE = Timeline({"dog": (7, 8), "cat": (2, 3), "owl": (12,)}, ("espresso",))

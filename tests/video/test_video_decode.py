@@ -39,7 +39,7 @@ def test_every_frame_comes_once_in_order_with_its_own_time(numbered):
     assert numbers(frames) == list(range(100))
     assert times == numbered.times
     assert stats.decoded == 100 and stats.corrupt_packets == 0 and not stats.capped
-    assert stats.duration == info.duration == 4
+    assert stats.duration == info.duration == 4 and not stats.truncated
     assert stats.effective_fps == 25 and stats.max_gap == pytest.approx(0.04)
 
 
@@ -250,6 +250,7 @@ def test_truncated_file_gives_what_it_has(truncated):
     assert 20 < len(times) < 75 and numbers(frames)[:20] == list(range(20))
     assert times == tuple(truncated.times[number] for number in numbers(frames))
     assert stats.duration < info.duration == 3  # the header promises more than is there
+    assert stats.truncated and not read(truncated.path, SampleSpec(end=1))[2].truncated
     assert stats.effective_fps == pytest.approx(len(times) / float(stats.duration))
 
 

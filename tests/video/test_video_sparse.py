@@ -81,6 +81,9 @@ def test_it_does_leave_frames_undecoded(clip, monkeypatch):
     for kind in ("short groups", "hevc, open groups"):
         _, times, stats = read(clip(kind, "mp4").path, SampleSpec(fps=1))
         assert len(times) == 5 and stats.decoded < 60  # of 120
+        # wanted frames that are shown before their group's keyframe, which an open group has
+        _, times, stats = read(clip(kind, "mp4").path, SampleSpec(fps=5))
+        assert len(times) == 24 and stats.decoded < 110
     _, _, stats = read(clip("one group a frame", "mp4").path, SampleSpec(fps=1))
     assert stats.decoded == 5
 
@@ -107,9 +110,22 @@ def test_damage_makes_it_decode_everything_and_agree(at, clip, monkeypatch, tmp_
         assert times == expected_times and np.array_equal(frames, expected)
 
 
+def test_damaged_pictures_are_left_out_and_counted(clip, tmp_path):
+    truth = clip("long groups", "mp4")
+    data = bytearray(truth.path.read_bytes())
+    where = len(data) // 2
+    data[where : where + 400] = b"\x55" * 400
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(bytes(data))
+    _, times, stats = read(path, SampleSpec(fps=None))
+    assert stats.corrupt_packets > 0 and len(times) < truth.frames == 120
+    assert set(times) <= set(truth.times) and stats.decoded >= len(times)
+
+
 def test_truncated(truncated, monkeypatch):
-    frames, times, _ = read(truncated.path, SampleSpec(fps=5))
-    expected, expected_times, _ = read_densely(truncated.path, SampleSpec(fps=5), monkeypatch)
+    frames, times, stats = read(truncated.path, SampleSpec(fps=5))
+    expected, expected_times, dense = read_densely(truncated.path, SampleSpec(fps=5), monkeypatch)
+    assert stats.truncated and dense.truncated
     assert times == expected_times and np.array_equal(frames, expected)
 
 
