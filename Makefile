@@ -27,11 +27,11 @@ demo: install
 	mkdir -p $(DEMO)
 	$(MAMBAMIA) models pull
 	@echo; echo '$$ mambamia scenes bikes.mp4 --plot $(DEMO)/scenes.png'
-	$(MAMBAMIA) scenes "$(CLIP)" --plot $(DEMO)/scenes.png
+	@$(MAMBAMIA) scenes "$(CLIP)" --plot $(DEMO)/scenes.png
 	@echo; echo '$$ mambamia ask bikes.mp4 "What can you see?"'
-	$(MAMBAMIA) ask "$(CLIP)" "What can you see?"
-	@echo; echo '$$ mambamia ask bikes.mp4 "Which of these appears?" --choices "bicycle,guitar,banana,airplane" --quant nf4 -v'
-	$(MAMBAMIA) ask "$(CLIP)" "Which of these appears in the video?" --choices "bicycle,guitar,banana,airplane" --quant nf4 -v
+	@$(MAMBAMIA) ask "$(CLIP)" "What can you see?"
+	@echo; echo '$$ mambamia ask bikes.mp4 "Which of these appears in the video?" --choices "bicycle,guitar,banana,airplane" --quant nf4 -v'
+	@$(MAMBAMIA) ask "$(CLIP)" "Which of these appears in the video?" --choices "bicycle,guitar,banana,airplane" --quant nf4 -v
 	@echo; echo "The delta curve is drawn in $(DEMO)/scenes.png"
 
 test: install

@@ -8,6 +8,7 @@ import torch
 
 from mambamia_cli import open_video
 from mambamia_cli.errors import InputError, UsageError
+from mambamia_cli.language.prompt import with_options
 from mambamia_cli.pipeline import Models
 from mambamia_cli.pipeline.answer import kept_frames, prompt
 from mambamia_cli.pipeline.index import AnchorStore
@@ -81,7 +82,7 @@ def test_choices_are_ranked_by_likelihood(models, video):
     record = video.ask("which?", choices=["cat", "dog", "car"])
     names, shares = zip(*record.choices, strict=True)
     assert record.answer == names[0] and record.finish == "choice" and sum(shares) == pytest.approx(1, abs=1e-3)
-    embeds = prompt(video.index(), models, range(8), "which?")
+    embeds = prompt(video.index(), models, range(8), with_options("which?", ["cat", "dog", "car"]))
     scores = dict(zip(["cat", "dog", "car"], models.language.score(embeds, ["cat", "dog", "car"]), strict=True))
     assert sorted(scores, key=scores.get, reverse=True) == list(names)
 

@@ -45,11 +45,11 @@ class Console:
 
     def _draw(self, stage: str, done: float, total: float | None) -> None:
         from rich.console import Console as Rich
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         if self._bar is None:
             columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=30),
-                       TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+                       TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
             self._bar = Progress(*columns, console=Rich(stderr=True), transient=True)
             self._bar.start()
         if stage not in self._tasks:

@@ -4,7 +4,7 @@
     video = open_video("a.mp4")
     video.ask("who is it?"), video.scenes(), video.summarize()
 
-Importing it loads no torch; weights are loaded when they are first needed.
+Weights are loaded when they are first needed. The command line imports this only to run, after everything is checked.
 """
 
 from mambamia_cli.pipeline.engine import Models

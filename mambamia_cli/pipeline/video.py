@@ -170,7 +170,7 @@ class Video:
             video=self._video(index), scenes=tuple(titled), summary=" ".join(answer.text.split()), finish=answer.finish,
             sampling=self._sampling(index, kept), range=index.range, tool=self._tool(),
             timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
-            warnings=tuple(self._doubts(index)),
+            warnings=(*self._doubts(index), *self.models.language.warnings),
         )  # fmt: skip
 
     def _answer(self, index: Index, question: str, choices: Sequence[str] | None, max_tokens: int,
@@ -188,7 +188,7 @@ class Video:
             video=self._video(index), question=question, answer=answer.text, finish=answer.finish,
             sampling=self._sampling(index, kept), choices=answer.choices, range=index.range, tool=self._tool(),
             timing_s=_timing(index, began, llm=answer.seconds, first_token=answer.first_token),
-            memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
+            memory_mib=peak_memory_mib(), warnings=(*self._doubts(index), *self.models.language.warnings),
         )  # fmt: skip
 
     def _mark(self, index: Index, threshold: float | None, min_scene_len: float) -> tuple[Scene, ...]:
@@ -231,8 +231,6 @@ class Video:
             doubts.append(f"{stats.corrupt_packets} damaged packets of {self.path.name} were skipped")
         if stats.truncated:
             doubts.append(f"{self.path.name} ends before its header says; what is left of it was used")
-        if "language" in vars(self.models):
-            doubts += self.models.language.warnings
         return doubts
 
 

@@ -62,7 +62,7 @@ def _row(scene: Scene, strongest: float, look: Look) -> str:
 
 
 def _curve(record: ScenesRecord, look: Look, start: float, end: float) -> list[str]:
-    """Three lines: markers, the curve, its time axis."""
+    """Markers (where there are any), the curve, its time axis."""
     indent, width = 2, look.width - 4
     marks = [" "] * width
     for scene in record.scenes[1:]:
@@ -72,7 +72,8 @@ def _curve(record: ScenesRecord, look: Look, start: float, end: float) -> list[s
     gap = width - len(left) - len(middle) - len(right)
     axis = f"{left}{' ' * (gap // 2)}{middle}{' ' * (gap - gap // 2)}{right}"
     pad = " " * indent
-    return [(pad + look.paint("".join(marks), ACCENT)).rstrip(), pad + curve, pad + look.paint(axis, DIM)]
+    shown = [pad + look.paint("".join(marks).rstrip(), ACCENT)] if len(record.scenes) > 1 else []
+    return [*shown, pad + curve, pad + look.paint(axis, DIM)]
 
 
 def sparkline(delta: tuple[tuple[float, float], ...], start: float, end: float, width: int, unicode: bool = True) -> str:

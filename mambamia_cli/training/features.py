@@ -40,6 +40,14 @@ class FeatureSet:
         """-> (m, n, d_vision) float16 of shot `i`."""
         return self.shards[i // SHOTS_A_SHARD][i % SHOTS_A_SHARD]
 
+    def halves(self) -> "tuple[FeatureSet, FeatureSet]":
+        """Cut between shards: what aligns the compressor and what tunes the language model must differ, or the language
+        model learns to trust tokens that were learned by heart."""
+        k = max(1, len(self.shards) // 2)
+        cut = k * SHOTS_A_SHARD
+        arrays = (self.names, self.labels, self.boundary, self.entry, self.distractor)
+        return FeatureSet(self.shards[:k], *(a[:cut] for a in arrays)), FeatureSet(self.shards[k:], *(a[cut:] for a in arrays))
+
 
 def through_x264(frames: list[np.ndarray], crf: int) -> list[np.ndarray]:
     """Encode frames (H, W, 3) uint8 with libx264 at `crf` and decode them again: what real input has been through."""

@@ -61,7 +61,7 @@ class Session:
         """Teacher, then compressor; each returns at once when it is done already."""
         recipe, lexicon = self.recipe, self.lexicon()
         stills = features.load_stills(features.folder_of(self.work, "stills"))
-        material = align.Material(self.cached("train"), stills, self.held())
+        material = align.Material(self.cached("train").halves()[0], stills, self.held())
         torch.manual_seed(recipe.seed)
         teacher = align.RowPool(recipe.compressor, recipe.projector, lexicon)
         align.train_teacher(teacher, material, self.work / "teacher", recipe.align, recipe.seed, self.log)
@@ -73,7 +73,7 @@ class Session:
     def tune(self) -> None:
         aligner = self.align()  # returns at once when that stage is done
         model, tokenizer = self.language_model()
-        tune.train(aligner, model, tokenizer, self.cached("train"), self.names, self.labels(), self.work / "tune", self.recipe.tune,
+        tune.train(aligner, model, tokenizer, self.cached("train").halves()[1], self.names, self.labels(), self.work / "tune", self.recipe.tune,
                    self.recipe.seed, self.log, self.held())
 
     def export(self, output: Path) -> None:

@@ -71,6 +71,13 @@ def test_the_score_is_the_formula_on_a_hand_worked_case():
     assert score[5] == pytest.approx(8 / (0.3 + 0.05 * 7.2)) and score[4] == 0
 
 
+def test_the_noise_is_that_of_the_lower_half_on_a_hand_worked_case():
+    delta = np.array([1.0, 3, 2, 5, 1, 3, 20, 4, 2])  # median 3; below it 1, 1, 2, 2, 3, 3: median distance 1
+    score = scores(delta, np.arange(9.0), PeakRule(window=100, floor=0.3, share=0.05))
+    top = 2 + 0.92 * 15  # the 99th percentile of 9 contrasts lies at place 7.92, between 2 and 17
+    assert score[6] == pytest.approx(17 / (1.4826 * 1 + 0.3 * 3 + 0.05 * top))
+
+
 def test_min_scene_len_keeps_the_stronger_of_two_and_lets_both_stand_when_apart():
     score = np.array([0, 0, 0, 5, 0, 9, 0, 0, 0, 0, 0, 0.0])
     times = np.arange(12) * 0.25
