@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Video", "open_video", "__version__"]
+__all__ = ["Video", "__version__", "open_video"]
 
 if TYPE_CHECKING:
     from mambamia_cli.pipeline import Video, open_video

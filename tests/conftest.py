@@ -1,6 +1,7 @@
-"""Fixtures shared by every room: real clips, and videos made with known truth (see fixtures/videos.py)."""
+"""Fixtures shared by every room: caches of the tests' own, real clips, and videos made with known truth (fixtures/videos.py)."""
 
 import importlib.util
+import os
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -8,9 +9,49 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+# Set before torch is imported. The tensors here are so small that a second thread costs more than it brings, and a
+# run beside other work, whose threads would wait for each other, takes many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from fixtures import tiny_model as tiny_model_files
 from fixtures import videos
+
+from mambamia_cli import models
+from mambamia_cli.errors import DownloadError
+
+USERS_CACHE = models.cache_dir()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory):
+    """The cache folder of every test and of the processes it starts: none writes to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("MAMBAMIA_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder of the test's own."""
+    monkeypatch.setenv("MAMBAMIA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def smollm(session_cache):
+    """The folder of the embedded language model. 93 MB are not fetched for every run: it stays in the user's cache, where
+    it is pulled when it is not there, and what is made from it goes to the cache of the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAMBAMIA_CACHE", str(USERS_CACHE))
+        try:
+            folder = models.resolve("smollm2-135m-instruct")
+        except DownloadError as error:
+            pytest.skip(f"the embedded language model cannot be had: {error}")
+    link = session_cache / "models" / folder.name
+    link.parent.mkdir()
+    link.symlink_to(folder)
+    return link
 
 
 def _real_clip(name: str) -> Path:

@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -70,13 +70,13 @@ class _Signals:
         self.caught = number
         raise KeyboardInterrupt
 
-    def __enter__(self) -> "_Signals":
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._catch)
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -98,7 +98,7 @@ def run(argv: list[str]) -> int:
     except _UsageProblem as problem:
         console.error(_usage_sentence(problem))
         return 2
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (every error becomes a sentence)
         if signals.caught is not None or isinstance(error, KeyboardInterrupt):
             console.error("interrupted")
             return EXIT_TERMINATED if signals.caught == signal.SIGTERM else EXIT_INTERRUPTED

@@ -29,7 +29,7 @@ def check_source(source: str) -> None:
     if is_url(source):
         return
     if os.path.isdir(source):
-        raise InputError(f"{source} is a folder", "give a video file, for example {0}/*.mp4".format(source.rstrip("/")))
+        raise InputError(f"{source} is a folder", f"give a video file, for example {source.rstrip('/')}/*.mp4")
     if not os.path.exists(source):
         raise InputError(f"{source} does not exist", "check the path")
     if not os.access(source, os.R_OK):

@@ -10,7 +10,7 @@ import stat
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 from mambamia_cli.errors import OutputError
 
@@ -66,7 +66,7 @@ class Output:
         finally:
             probe.unlink(missing_ok=True)
 
-    def __enter__(self) -> "Output":
+    def __enter__(self) -> Self:
         if self.path is None:
             return self
         try:

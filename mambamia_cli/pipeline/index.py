@@ -30,7 +30,7 @@ class AnchorStore:
     """Anchors of all frames looked at, appended in order and read back by frame. float16, bounded memory."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_ANCHORS, prefix="mambamia-")
+        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_ANCHORS, prefix="mambamia-")  # noqa: SIM115
         self._shape: tuple[int, ...] = ()
         self.frames = 0
 

@@ -1,11 +1,8 @@
 """Running the command line in a test: in this process (quick) or in one of its own (real streams and signals)."""
 
-import os
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -57,15 +54,3 @@ def spawn():
         if process.poll() is None:
             process.kill()
         process.communicate()
-
-
-def listing(folder: Path) -> set[str]:
-    """Every file under a folder: to see that nothing was written."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
-
-
-def without_numbers(text: str) -> str:
-    return re.sub(r"\d+", "N", text)
-
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -5,7 +5,6 @@ import random
 import shutil
 
 import pytest
-from conftest import Ran  # noqa: F401  (the type of what `mambamia` gives)
 
 USAGE, INPUT, MODEL = 2, 3, 5
 

@@ -25,7 +25,7 @@ def test_text_on_stdout_and_nothing_on_stderr(scenes, three_cuts):
 
 def test_json_is_the_scenes_record(scenes, three_cuts):
     record = json.loads(scenes(three_cuts.path, "--json").out)
-    assert record["schema"] == "mambamia.scenes/1" and list(record)[0] == "schema"
+    assert record["schema"] == "mambamia.scenes/1" and next(iter(record)) == "schema"
     assert record["video"]["width"] == 128 and record["sampling"]["frames"] == len(record["delta"]) == 32
     assert [t for t, _ in record["delta"]] == pytest.approx([int(i * 6.25) / 25 for i in range(32)])
     assert record["scenes"][0]["n"] == 1 and record["scenes"][0]["start"] == 0 and record["scenes"][-1]["end"] == 8.0

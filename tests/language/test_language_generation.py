@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import small_tokenizer
+from fixtures.language_models import small_tokenizer
 
 from mambamia_cli.errors import UsageError
 from mambamia_cli.language.generation import Generation, GenerationOptions, TextStream, loop_period, next_token

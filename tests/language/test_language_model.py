@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import save_model
+from fixtures.language_models import save_model
 
 from mambamia_cli.errors import ModelError, UsageError
 from mambamia_cli.language import model as model_module

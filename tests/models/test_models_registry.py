@@ -17,12 +17,6 @@ NAME = "smollm2-135m-instruct"
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MAMBAMIA_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def package(tmp_path, monkeypatch, cache):
     """A wheel with a stand-in for the GGUF; the registry's entry points at it and the converter copies."""
     content = b"GGUF" + bytes(1000)

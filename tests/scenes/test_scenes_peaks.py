@@ -1,5 +1,7 @@
 """The peak rule on curves whose boundaries are known, from a static lecture to an action film."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -109,7 +111,7 @@ def test_scenes_cover_the_range_without_gaps():
     delta, times = curve(60, [10, 25.5, 40])
     scenes = mark(delta, times + 100, end=160.2)
     assert scenes[0].start == 100 and scenes[-1].end == 160.2
-    assert all(a.end == b.start and a.n + 1 == b.n for a, b in zip(scenes, scenes[1:], strict=False))
+    assert all(a.end == b.start and a.n + 1 == b.n for a, b in itertools.pairwise(scenes))
 
 
 @pytest.mark.parametrize("m", [1, 2, 3])

@@ -1,7 +1,8 @@
 """The text and the picture of a scenes record."""
 
 import io
-import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from mambamia_cli.scenes.table import BLOCKS, Look, render, sparkline
 
 def record(name="a.mp4", length=10.0, cuts=(4.0,), fps=4):
     edges = [0.0, *cuts, length]
-    scenes = tuple(Scene(n, a, b, 0.0 if n == 1 else 5.0 * n) for n, (a, b) in enumerate(zip(edges, edges[1:], strict=False), 1))
+    scenes = tuple(Scene(n, a, b, 0.0 if n == 1 else 5.0 * n) for n, (a, b) in enumerate(pairwise(edges), 1))
     delta = tuple((i / fps, 1.0 if i / fps in cuts else 0.1) for i in range(int(length * fps)))
     return ScenesRecord(VideoRecord(name), SamplingRecord("fps"), scenes, delta, range=(0.0, length))
 

