@@ -1,6 +1,7 @@
 """`mambamia train`: make weights from a recipe. Each stage goes on where it was stopped."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from mambamia_cli.cli.options import Options, takes
 from mambamia_cli.errors import UsageError
 
 STAGES = ("data", "align", "tune", "export")
+NEEDS = {"cv2": "opencv-python-headless", "PIL": "pillow", "resvg_py": "resvg-py"}
 
 
 @takes("threads", "quiet", "debug")
@@ -29,6 +31,9 @@ def train(
         raise UsageError(f"there is no stage {unknown[0]!r}", f"use {', '.join(STAGES)}")
     if not config.is_file():
         raise UsageError(f"there is no recipe {config}", "name a TOML file with --config")
+    missing = [name for module, name in NEEDS.items() if find_spec(module) is None]
+    if missing:
+        raise UsageError(f"training needs {', '.join(missing)}", "pip install 'mambamia-cli[train]'")
     chosen = tuple(s for s in STAGES if not stage or s in stage)
 
     def job() -> int:

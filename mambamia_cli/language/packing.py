@@ -5,7 +5,7 @@ reproduces it and in 8 where not (SmolLM2's embedded weights *are* 4-bit blocks 
 Reading a prompt is arithmetic, for which the same matrices lie beside in 16 (or 32) bits: they are only paged in then.
 
 A matrix of the file is `<name>.int4` (o, i / 2) with `<name>.int4_scale` (i / 32, o, 2), or `<name>.int8` (o, i) with
-`<name>.int8_scale` (o,), and `<name>.dense` (o, i). o rows out, i inputs.
+`<name>.int8_scale` (o,), or neither, and always `<name>.dense` (o, i). o rows out, i inputs.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from mambamia_cli.language.lora import merge_adapter
 from mambamia_cli.language.tokenizer import read_json
 from mambamia_cli.models.cache import MANIFEST, building, cache_dir, complete, sha256_of
 
-PACKER = 1  # raise when the packed form changes
+PACKER = 2  # raise when the packed form changes
 GROUP = 32  # inputs that share one scale in 4 bits: the block of GGUF's Q4 formats
 FOUR_BIT_ERROR = 0.02  # relative error up to which 4 bits "reproduce" a matrix; 8 bits make about 0.007 anyway
 KEPT = 4  # packed models kept in the cache; older ones go
@@ -106,7 +106,8 @@ def pack_matrix(name: str, weight: Tensor, quant: str) -> dict[str, Tensor]:
             packed[f"{name}.int4"] = torch.ops.aten._convert_weight_to_int4pack_for_cpu(q, 1)
             packed[f"{name}.int4_scale"] = scale_zero
             return packed
-    if quant in ("int4", "int8"):
+    # torch's int8 kernel works in blocks of 16 rows and reads past the end of a matrix of another height.
+    if quant in ("int4", "int8") and weight.shape[0] % 16 == 0:
         packed[f"{name}.int8"], packed[f"{name}.int8_scale"] = quantize_int8(weight)
     return packed
 

@@ -76,7 +76,7 @@ class Projector(nn.Module):
             state = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
             projector.load_state_dict(state)
         except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            first = str(error).splitlines()[0]
+            first = " ".join(str(error).split())[:200]
             raise ModelError(f"the projector in {folder} cannot be read ({first})", "fetch or train the model again") from error
         return projector.eval()
 

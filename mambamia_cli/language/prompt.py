@@ -5,9 +5,10 @@ compact because a small model on a CPU pays for each token of prefill, and textu
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the constants are read by code that must not load torch
+    from torch import Tensor
 
 PLACEHOLDER = "\ufffcvideo\ufffc"  # cut out of the rendered chat template; no user types object-replacement characters
 SYSTEM = "You watch a video and answer."
@@ -33,8 +34,10 @@ def split_template(lm, question: str, system: str | None = None) -> tuple[str, s
     return before, after
 
 
-def build_prefix(lm, frames: Sequence[tuple[float, Tensor]], before: str) -> Tensor:
+def build_prefix(lm, frames: Sequence[tuple[float, "Tensor"]], before: str) -> "Tensor":
     """Text `before`, then every frame's label and tokens (t, width) -> (l, width). Times in seconds, in order."""
+    import torch
+
     ids = [lm.tokenize(before)] + [lm.tokenize(frame_label(seconds)) for seconds, _ in frames]
     table = lm.embed([i for part in ids for i in part])  # (sum of label lengths, width)
     pieces, at = [table[: len(ids[0])]], len(ids[0])
@@ -44,8 +47,10 @@ def build_prefix(lm, frames: Sequence[tuple[float, Tensor]], before: str) -> Ten
     return torch.cat(pieces)
 
 
-def build(lm, frames: Sequence[tuple[float, Tensor]], question: str, *, system: str | None = None) -> Tensor:
+def build(lm, frames: Sequence[tuple[float, "Tensor"]], question: str, *, system: str | None = None) -> "Tensor":
     """-> (l, width) embeddings of the whole prompt, ready for `lm.generate`."""
+    import torch
+
     before, after = split_template(lm, question, system)
     return torch.cat([build_prefix(lm, frames, before), lm.embed(lm.tokenize(after))])
 

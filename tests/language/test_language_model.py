@@ -212,3 +212,14 @@ def test_a_model_without_a_chat_template_gets_a_plain_prompt(tmp_path, cache):
     for backend in ("fast", "transformers"):
         lm = load_language_model(str(tmp_path / "n"), quant="fp32", backend=backend)
         assert lm.chat_text("who?", "Be brief.") == "Be brief.\n\nwho?\nAnswer:"
+
+
+def test_matrix_whose_height_the_int8_kernel_cannot_take_stays_dense():
+    """torch's int8 kernel reads past the end of a matrix whose rows are no multiple of 16: it crashed on a mapped file."""
+    from mambamia_cli.language.packing import Matrix, pack_matrix
+
+    weight = torch.randn(258, 32)
+    assert set(pack_matrix("m", weight, "int8")) == {"m.dense"}
+    assert "m.int8" in pack_matrix("m", torch.randn(256, 32), "int8")
+    x = torch.randn(1, 32, dtype=pack_matrix("m", weight, "int8")["m.dense"].dtype)
+    torch.testing.assert_close(Matrix.packed(weight, "int8").few(x).float(), x.float() @ weight.to(x.dtype).float().T, atol=0.2, rtol=0.05)
