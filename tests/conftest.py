@@ -24,10 +24,12 @@ USERS_CACHE = models.cache_dir()
 
 @pytest.fixture(scope="session", autouse=True)
 def session_cache(tmp_path_factory):
-    """The cache folder of every test and of the processes it starts: none writes to the user's."""
+    """The cache folder of every test and of the processes it starts: none writes to the user's home."""
+    folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
         patch.setenv("MAMBAMIA_CACHE", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "others"))  # what libraries would leave in the user's
+        patch.setenv("MPLCONFIGDIR", str(folder / "others" / "matplotlib"))
         yield folder
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mambamia_cli.vision.backends import PIXEL_MEAN, PIXEL_STD, OnnxBackend, TorchBackend, normalise
 from mambamia_cli.vision.efficientnet import INPUT_SIZE
-from mambamia_cli.vision.embedded import BATCH, load_network
+from mambamia_cli.vision.embedded import load_network
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 YARDSTICK = "torch"
@@ -22,7 +22,7 @@ EQUAL = 1e-4  # largest difference of a feature that still counts as rounding
 
 
 def bench_encode(
-    *, threads: int | None = None, batch: int = BATCH, seconds: float = 10.0, compiled: bool = False, seed: int = 0
+    *, threads: int | None = None, batch: int = 16, seconds: float = 10.0, compiled: bool = False, seed: int = 0
 ) -> dict[str, Any]:
     """Time every backend, taking turns, for about `seconds` in all; the fastest turn of each counts.
 
@@ -89,6 +89,7 @@ def _backends(threads: int, frames: Tensor, compiled: bool) -> tuple[dict[str, R
     makers: dict[str, Callable[[], Run]] = {
         YARDSTICK: lambda: TorchBackend(load_network()).run,
         "onnxruntime": lambda: OnnxBackend(load_network(), threads=threads).run,
+        "onnxruntime, layers shared": lambda: _layers_shared(threads),
         "torch.jit, frozen": lambda: _frozen(frames),
         "torch bf16": _bf16,
         "openvino": lambda: _openvino(threads, "f32"),
@@ -115,6 +116,19 @@ def _backends(threads: int, frames: Tensor, compiled: bool) -> tuple[dict[str, R
 
 def _network() -> torch.nn.Module:
     return load_network().to(memory_format=torch.channels_last)
+
+
+def _layers_shared(threads: int) -> Run:
+    """ONNX Runtime's own way with threads: every layer is split between them."""
+    import onnxruntime
+
+    from mambamia_cli.vision.onnx_graph import build
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    graph = build(load_network(), size=INPUT_SIZE, mean=PIXEL_MEAN, std=PIXEL_STD)
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return lambda frames: tuple(torch.from_numpy(v) for v in session.run(["patches", "logits"], {"frames": frames.numpy()}))
 
 
 @torch.inference_mode()

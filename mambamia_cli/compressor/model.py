@@ -88,11 +88,15 @@ class MambaMiaCompressor(nn.Module):
 
     def forward(self, patches: Tensor) -> CompressorOutput:
         """Raises ValueError when patches are not (b, m >= 1, g * k, vision_width)."""
+        anchors, delta = self.taa(self.gather(patches))  # (b, m, g, d), (b, m)
+        return CompressorOutput(self.output_proj(anchors), delta)
+
+    def gather(self, patches: Tensor) -> Tensor:
+        """Stage 1 alone: patches (b, m, n, d_vision) -> anchors (b, m, g, d) before the time-axis aggregator."""
         hidden = self.insert_queries(patches)  # (b, m, g, k + 1, d)
         for block in self.model.layers:
             hidden = block(hidden)
-        anchors, delta = self.taa(self.keep_queries(hidden))  # (b, m, g, d), (b, m)
-        return CompressorOutput(self.output_proj(anchors), delta)
+        return self.keep_queries(hidden)
 
     def insert_queries(self, patches: Tensor) -> Tensor:
         """patches (b, m, n, d_vision) -> (b, m, g, k + 1, d): the query stands at the end of its row."""

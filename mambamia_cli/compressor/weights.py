@@ -15,14 +15,16 @@ _REMEDY = "fetch the model again with `mambamia models pull` or name another wit
 
 def load_weights(module: nn.Module, path: Path, device: str | torch.device = "cpu") -> None:
     """Fill a module (it may be on the meta device) by name. Raises ModelError for a missing or damaged file, for missing
-    or unknown names, for wrong shapes and for values that are not finite."""
+    or unknown names, for wrong shapes and for values that are not finite. Files may be in half precision: values take the
+    module's own dtype."""
     if not path.is_file():
         raise ModelError(f"weights file {path} is missing", _REMEDY)
     try:
         state = load_file(path, device=str(device))
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"weights file {path} is damaged ({error})", _REMEDY) from None
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    own = module.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
     _refuse(path, "lacks", sorted(expected.keys() - state.keys()))
     _refuse(path, "has unknown", sorted(state.keys() - expected.keys()))
     for name, shape in expected.items():
@@ -34,7 +36,7 @@ def load_weights(module: nn.Module, path: Path, device: str | torch.device = "cp
             )
         if not torch.isfinite(state[name]).all():
             raise ModelError(f"weights file {path} is damaged: {name} holds values that are not finite", _REMEDY)
-    module.load_state_dict(state, assign=True)
+    module.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, assign=True)
     module.requires_grad_(True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mambamia_cli.compressor.weights import load_weights, save_folder
 from mambamia_cli.errors import ModelError
 
 MODES = ("anchor", "frame")
@@ -56,28 +57,19 @@ class Projector(nn.Module):
         return tokens  # (..., t, output_width)
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write config.json and model.safetensors."""
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
+        """Write config.json and model.safetensors, each whole or not at all. Raises OutputError."""
+        save_folder(self, Path(folder), json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> "Projector":
         """Read what save_pretrained wrote. Raises ModelError for a missing, damaged or wrongly shaped file."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         folder = Path(folder)
         try:
-            projector = cls(ProjectorConfig(**json.loads((folder / "config.json").read_text())))
-            state = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
-            projector.load_state_dict(state)
-        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            first = " ".join(str(error).split())[:200]
-            raise ModelError(f"the projector in {folder} cannot be read ({first})", "fetch or train the model again") from error
+            config = ProjectorConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(f"the projector's config.json in {folder} cannot be read ({error})", "fetch or train the model again") from None
+        projector = cls(config)
+        load_weights(projector, folder / "model.safetensors")
         return projector.eval()
 
 

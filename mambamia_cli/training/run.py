@@ -58,7 +58,7 @@ class Session:
         return align.Lexicon(words, table)
 
     def align(self) -> align.Aligner:
-        """Teacher, then compressor; each returns at once when it is done already."""
+        """Teacher, aggregator, then the whole compressor; each returns at once when it is done already."""
         recipe, lexicon = self.recipe, self.lexicon()
         stills = features.load_stills(features.folder_of(self.work, "stills"))
         material = align.Material(self.cached("train").halves()[0], stills, self.held())
@@ -67,6 +67,7 @@ class Session:
         align.train_teacher(teacher, material, self.work / "teacher", recipe.align, recipe.seed, self.log)
         torch.manual_seed(recipe.seed)
         aligner = align.Aligner(recipe.compressor, recipe.projector, copy.deepcopy(lexicon).requires_grad_(True))
+        align.train_taa(aligner, teacher, material, self.work / "taa", recipe.align, recipe.seed, self.log)
         align.train(aligner, teacher, material, self.work / "align", recipe.align, recipe.seed, self.log)
         return aligner
 

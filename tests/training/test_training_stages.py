@@ -1,5 +1,6 @@
 """Align and tune on tiny models: the block mask is exact, training learns, and a killed run goes on where it stood."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -49,6 +50,22 @@ def test_align_learns_names_and_boundaries(tmp_path, data):
     after = align.evaluate(model, data, align.targets(data, WORDS, 1000), WORDS, (2, 2))
     assert after["objects"] > 0.9 > before["objects"] + 0.3
     assert after["delta_edge"] > after["delta_rest"] + 0.3
+
+
+def test_teacher_aggregator_and_distillation(tmp_path, data):
+    """The three steps as the recipe takes them: the compressor ends close to its teacher and names what it names."""
+    sizes = dataclasses.replace(SMALL, steps=200, teacher_steps=150, teacher_frames=64, taa_steps=150, teacher_lr=5e-3, taa_lr=5e-3)
+    material, model = align.Material(data, None, {}), aligner()
+    torch.manual_seed(1)
+    teacher = align.RowPool(model.compressor.config, model.projector.config, model.lexicon)
+    align.train_teacher(teacher, material, tmp_path / "teacher", sizes, 1, lambda text: None)
+    align.train_taa(model, teacher, material, tmp_path / "taa", sizes, 1, lambda text: None)
+    align.train(model, teacher, material, tmp_path / "align", sizes, 1, lambda text: None)
+    scores = align.evaluate(model, data, align.targets(data, WORDS, 1000), WORDS, (2, 2))
+    assert scores["objects"] > 0.9 and scores["delta_edge"] > scores["delta_rest"] + 0.3
+    patches = torch.from_numpy(np.array(data.patches(0)))[None].float()
+    with torch.no_grad():
+        assert torch.nn.functional.mse_loss(model.compressor.gather(patches), teacher.anchors(patches)) < 0.3
 
 
 def test_stopped_run_equals_straight_run(tmp_path, data):

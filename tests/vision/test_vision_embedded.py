@@ -14,7 +14,7 @@ from mambamia_cli.models.registry import resolve
 from mambamia_cli.vision import Encoder, load_encoder
 from mambamia_cli.vision.backends import PIXEL_MEAN, PIXEL_STD, OnnxBackend, TorchBackend, choose, normalise
 from mambamia_cli.vision.efficientnet import EfficientNetLite0, block_specs, same_padding
-from mambamia_cli.vision.embedded import BATCH, load_network
+from mambamia_cli.vision.embedded import load_network
 from mambamia_cli.vision.imagenet import labels
 
 
@@ -114,10 +114,11 @@ def test_feature_layout(backend):
 
 def test_batching_changes_nothing(encoder):
     generator = torch.Generator().manual_seed(1)
-    frames = torch.randint(0, 256, (BATCH + 3, 3, 224, 224), dtype=torch.uint8, generator=generator)
+    count = encoder.backend.batch + 3
+    frames = torch.randint(0, 256, (count, 3, 224, 224), dtype=torch.uint8, generator=generator)
     whole, logits = encoder.encode_and_classify(frames)
     parts = torch.cat([encoder.encode(frames[i : i + 5]) for i in range(0, len(frames), 5)])
-    assert whole.shape == (BATCH + 3, 49, 432) and logits.shape == (BATCH + 3, 1000)
+    assert whole.shape == (count, 49, 432) and logits.shape == (count, 1000)
     torch.testing.assert_close(whole, parts, atol=1e-4, rtol=1e-4)
     assert encoder.encode(frames[:0]).shape == (0, 49, 432)
 
@@ -173,9 +174,9 @@ def test_backends_agree_on_a_photograph():
     """The graph is a second spelling of the network, so it is held to the first."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    frames = torch.cat([squared(photograph("chelsea")), squared(photograph("coffee"))])
+    frames = torch.cat([squared(photograph(name)) for name in NAMES])  # in pieces over two threads
     in_torch = TorchBackend(load_network(), threads=1).run(frames)
-    in_onnx = OnnxBackend(load_network(), threads=1).run(frames)
+    in_onnx = OnnxBackend(load_network(), threads=2).run(frames)
     for got, expected in zip(in_onnx, in_torch, strict=True):
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
