@@ -47,6 +47,17 @@ def test_ctrl_c_while_packages_are_loading(spawn, long_video, tiny_model):
     assert process.returncode in (130, -signal.SIGINT) and out == "" and "Traceback" not in err
 
 
+def test_an_interrupt_inside_executed_text_still_gives_our_code(tmp_path):
+    """Where a signal meets `exec` of a string, CPython would end `python -m` by SIGINT even after it was handled."""
+    code = "import sys; from mambamia_cli import __main__; from mambamia_cli.cli import app\n"
+    code += "app._parse_and_run = lambda argv: exec('raise KeyboardInterrupt')\nsys.exit(__main__.main())\n"
+    (tmp_path / "interrupted_probe.py").write_text(code)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, "-m", "interrupted_probe"], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "mambamia: error: interrupted\n")
+
+
 def test_a_closed_pipe_ends_quietly(spawn, three_cuts, tiny_model):
     process = spawn("scenes", three_cuts.path, three_cuts.path, "-j", "-m", tiny_model)
     process.stdout.close()
