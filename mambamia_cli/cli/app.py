@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any, Self
 
 import typer
@@ -28,6 +30,10 @@ Job = Callable[[], int]
 
 _UsageProblem = typer.BadParameter.__mro__[1]
 """Click's UsageError. Typer carries click under a private name in some versions; this is it in all of them."""
+
+IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
+IMPORT_PATIENCE = 10.0
+"""Seconds after which an interrupt no longer waits for an import: it may hang."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,14 +66,27 @@ app.command("train")(train.train)
 
 
 class _Signals:
-    """Ctrl-C and SIGTERM as one exception, remembered: a library may swallow it or dress it up as another error."""
+    """Ctrl-C and SIGTERM as one exception, remembered: a library may swallow it or dress it up as another error.
+
+    Not raised in the middle of an import: an exception that reaches the start-up code of a C++ extension, as torch has
+    many, aborts the process with a message of its own. The signal is sent again shortly after.
+    """
 
     def __init__(self) -> None:
         self.caught: int | None = None
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
-    def _catch(self, number: int, _frame: Any) -> None:
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.caught is None:
+            self._since = now
         self.caught = number
+        if now - self._since < IMPORT_PATIENCE and _importing(frame):
+            again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
@@ -79,6 +98,13 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether an import is under way where the signal came."""
+    while frame is not None and frame.f_code.co_filename != IMPORT_SYSTEM:
+        frame = frame.f_back
+    return frame is not None
 
 
 def run(argv: list[str]) -> int:

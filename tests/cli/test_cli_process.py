@@ -47,15 +47,34 @@ def test_ctrl_c_while_packages_are_loading(spawn, long_video, tiny_model):
     assert process.returncode in (130, -signal.SIGINT) and out == "" and "Traceback" not in err
 
 
-def test_an_interrupt_inside_executed_text_still_gives_our_code(tmp_path):
+@pytest.fixture
+def main_with(tmp_path):
+    """main_with(code) -> the finished process of `python -m` whose command is `code`, the body of a function."""
+
+    def call(code: str) -> subprocess.CompletedProcess:
+        head = "import os, signal, sys, time; from mambamia_cli import __main__; from mambamia_cli.cli import app\n"
+        body = f"def work(argv):\n    {code}\napp._parse_and_run = work\nsys.exit(__main__.main())\n"
+        (tmp_path / "probe_main.py").write_text(head + body)
+        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return subprocess.run([sys.executable, "-m", "probe_main"], capture_output=True, text=True, check=False,
+                              env={**os.environ, "PYTHONPATH": path}, timeout=60)  # fmt: skip
+
+    return call
+
+
+def test_an_interrupt_inside_executed_text_still_gives_our_code(main_with):
     """Where a signal meets `exec` of a string, CPython would end `python -m` by SIGINT even after it was handled."""
-    code = "import sys; from mambamia_cli import __main__; from mambamia_cli.cli import app\n"
-    code += "app._parse_and_run = lambda argv: exec('raise KeyboardInterrupt')\nsys.exit(__main__.main())\n"
-    (tmp_path / "interrupted_probe.py").write_text(code)
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, "-m", "interrupted_probe"], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    done = main_with("exec('raise KeyboardInterrupt')")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "mambamia: error: interrupted\n")
+
+
+@pytest.mark.parametrize("number, code", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_during_an_import_waits_for_its_end(main_with, tmp_path, number, code):
+    """An import that dies of an exception, as extensions in C++ do."""
+    module = f"import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.{number})\n    time.sleep(0.3)\n"
+    (tmp_path / "fragile.py").write_text(module + "except BaseException:\n    os.abort()\n")
+    done = main_with("import fragile; print('imported', flush=True); time.sleep(120)")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "imported\n", "mambamia: error: interrupted\n")
 
 
 def test_a_closed_pipe_ends_quietly(spawn, three_cuts, tiny_model):
