@@ -2,7 +2,7 @@
 
 The rule. A frame opens a scene when its delta stands out of the seconds around it. Its contrast is
 
-    score_t = (delta_t - median_t) / (1.4826 * spread_t + floor * median_t + share * top)
+    score_t = (delta_t - median_t) / (1.4826 * spread_t + floor * median_t + share * top + base)
 
 with, over the window of +- `window` seconds around t: `median_t` the median of delta, and `spread_t` the median
 distance below it of the values below it (1.4826 makes it the standard deviation of a normal distribution). The lower
@@ -14,8 +14,10 @@ lectern. The second keeps a static video, whose noise is almost nothing, from fi
 with what the video's strongest changes are, so that a pan between hard cuts is not one; it bounds the score by
 about 1 / share.
 
-All terms grow with delta, so the score does not change when delta is multiplied by a constant: a threshold carries over
-between models whose delta-times have different units. Training calibrates the numbers (`scenes` in a model's config.json).
+These terms grow with delta, so the score does not change when delta is multiplied by a constant: a threshold carries over
+between models whose delta-times have different units. `base` is the one exception, 0 unless a model sets it: a model
+whose delta was trained to a known height at boundaries may say below which height nothing has happened, so that a clip of
+a single shot gets no marker for its largest ripple. Training calibrates the numbers (`scenes` in a model's config.json).
 """
 
 from collections.abc import Sequence
@@ -42,6 +44,7 @@ class PeakRule:
     window: float = 8.0  # s, each side
     floor: float = 0.3
     share: float = 0.05
+    base: float = 0.0  # in the units of the model's delta
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> "PeakRule":
@@ -72,7 +75,7 @@ def scores(delta: Sequence[float] | np.ndarray, times: Sequence[float] | np.ndar
     median, spread = _local(delta, half)  # (m,), (m,)
     contrast = delta - median  # (m,)
     top = max(float(np.quantile(contrast, 0.99)), 0.0)
-    noise = NORMAL * spread + rule.floor * median + rule.share * top  # (m,)
+    noise = NORMAL * spread + rule.floor * median + rule.share * top + rule.base  # (m,)
     with np.errstate(divide="ignore", invalid="ignore"):
         score = np.where(noise > 0, contrast / noise, np.where(contrast > 0, 1 / max(rule.share, 1e-6), 0.0))
     return np.maximum(score, 0.0)

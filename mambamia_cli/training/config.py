@@ -24,6 +24,8 @@ class Recipe:
     seed: int = 2025
     vision: str = "efficientnet-lite0"
     language_model: str = "smollm2-135m-instruct"
+    token_budget: int = 64  # visual tokens asked for by default: what the adapter was tuned on
+    scenes: dict = field(default_factory=dict)  # scenes.peaks.PeakRule, calibrated on held-out videos
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     compressor: Any = None
     projector: Any = None
@@ -46,6 +48,7 @@ def load(path: Path) -> Recipe:
     """Read and check a recipe. Raises UsageError for a missing file, bad TOML, an unknown key or a value that does not fit."""
     from mambamia_cli.compressor.config import CompressorConfig
     from mambamia_cli.language.projector import ProjectorConfig
+    from mambamia_cli.scenes.peaks import PeakRule
     from mambamia_cli.training.align import AlignConfig
     from mambamia_cli.training.tune import TuneConfig
 
@@ -57,6 +60,7 @@ def load(path: Path) -> Recipe:
         raise UsageError(f"{path} is not valid TOML ({error})", "correct the training configuration") from None
     kinds = {"features": FeaturesConfig, "compressor": CompressorConfig, "projector": ProjectorConfig, "align": AlignConfig,
              "tune": TuneConfig}
+    PeakRule.from_config(raw.get("scenes", {}))
     for key, kind in kinds.items():
         raw[key] = _section(kind, raw.get(key, {}), f"[{key}] of {path.name}")
     return _section(Recipe, raw, path.name)
