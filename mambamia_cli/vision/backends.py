@@ -69,6 +69,7 @@ class OnnxBackend:
 
         from mambamia_cli.vision.onnx_graph import build
 
+        onnxruntime.disable_telemetry_events()  # nobody asked for a device id in the home folder
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # the calling thread does the work
         options.enable_cpu_mem_arena = False  # as fast, and gives the memory back after a piece
