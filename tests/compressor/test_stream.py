@@ -190,9 +190,9 @@ def test_held_memory_does_not_grow(config):
 
 
 def test_working_memory_does_not_grow():
-    """Not one Python object or list entry more after 40 pushes than after 20: outputs or spans kept by mistake would show.
-
-    Counted and not weighed: the bytes that allocators hold change by themselves."""
+    """No list entry, and less than one Python object a push, more after 60 pushes than after 40: an output kept by mistake is
+    four objects a push. Counted and not weighed: the bytes that allocators hold change by themselves, and in a long test run
+    an object or two of other modules come and go."""
     stream = StreamingCompressor(make(FORWARD_ONLY), chunk_frames=8)
     piece = patches(8)
 
@@ -204,8 +204,10 @@ def test_working_memory_does_not_grow():
         return len(gc.get_objects()), sum(map(len, held))
 
     alive_after(20)  # what is made once and kept
-    before = alive_after(20)
-    assert alive_after(20) == before
+    objects, entries = alive_after(20)
+    objects_later, entries_later = alive_after(20)
+    assert entries_later == entries
+    assert objects_later - objects < 20
 
 
 def test_misuse_is_refused():
