@@ -33,6 +33,12 @@ class ModelFolder:
         folder = self.path / "adapter"
         return folder if (folder / "config.json").is_file() else None
 
+    @property
+    def lexicon(self) -> Path | None:
+        """The words that visual tokens were trained on, where the folder has them."""
+        folder = self.path / "lexicon"
+        return folder if (folder / "config.json").is_file() else None
+
     def part(self, name: str) -> Path:
         return self.path / name
 

@@ -11,6 +11,7 @@ from mambamia_cli.scenes.peaks import PeakRule
 
 if TYPE_CHECKING:
     from mambamia_cli.compressor.model import MambaMiaCompressor
+    from mambamia_cli.language.lexicon import Lexicon
     from mambamia_cli.language.projector import Projector
 
 Progress = Callable[[str, float, float | None], None]
@@ -92,6 +93,16 @@ class Models:
                 "use the language model that it was trained with",
             )
         return model
+
+    @cached_property
+    def lexicon(self) -> "Lexicon | None":
+        """The words that visual tokens were trained to land on; None when the model has no such part."""
+        from mambamia_cli.language.lexicon import Lexicon, word_point
+
+        if self.folder.lexicon is None:
+            return None
+        language = self.language
+        return Lexicon.from_pretrained(self.folder.lexicon, lambda word: word_point(word, language.tokenize, language.embed))
 
     def _load(self, name: str, load: Callable[[], Any]) -> Any:
         self._progress(f"loading the {name}", 0, None)

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambamia_cli.compressor.model import CompressorConfig, MambaMiaCompressor
+from mambamia_cli.language.lexicon import SCENE, Lexicon, word_point
 from mambamia_cli.language.projector import Projector, ProjectorConfig
 from mambamia_cli.training import features
 from mambamia_cli.training.checkpoint import Run, cosine, set_rate
 
 DELTA_REST, DELTA_ENTRY, DELTA_BOUNDARY = 0.03, 0.5, 1.0  # what delta should be: nothing new, a drawing enters, a new shot
-SCENE = "scene"  # the word for a frame in which nothing can be named
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,10 @@ class AlignConfig:
     grid: tuple[int, int] = (7, 7)  # rows and columns of the encoder's patches
 
 
-class Lexicon(nn.Module):
-    """Words as points: mean input embeddings of each word's tokens, (v, width), fixed; a learned temperature."""
-
-    def __init__(self, words: list[str], table: Tensor):
-        super().__init__()
-        self.words = words
-        self.register_buffer("table", table)
-        self.log_scale = nn.Parameter(torch.tensor(3.0))
-
-    def scores(self, tokens: Tensor) -> Tensor:
-        """tokens (..., width) -> logits (..., v)."""
-        centred = F.normalize(self.table - self.table.mean(0), dim=-1)
-        return self.log_scale.exp() * F.normalize(tokens - self.table.mean(0), dim=-1) @ centred.T
-
-
 def word_table(words: list[str], tokenizer, embeddings: Tensor) -> Tensor:
-    """-> (v, width): each word with a leading space, as it stands in a sentence, averaged over its tokens."""
-    return torch.stack([embeddings[tokenizer(" " + w, add_special_tokens=False)["input_ids"]].float().mean(0) for w in words])
+    """-> (v, width): the points of words in the language model's table."""
+    ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+    return torch.stack([word_point(w, ids, lambda i: embeddings[i]) for w in words])
 
 
 def targets(data: features.FeatureSet | features.StillSet, objects: int, classes: int) -> np.ndarray:

@@ -80,7 +80,7 @@ class Session:
     def export(self, output: Path) -> None:
         """Write the model folder: compressor, projector, adapter, config.json. Replaces each part whole."""
         aligner = self.align()
-        parts = {"compressor": aligner.compressor, "projector": aligner.projector}
+        parts = {"compressor": aligner.compressor, "projector": aligner.projector, "lexicon": aligner.lexicon}
         for name, part in parts.items():
             part.eval().half().save_pretrained(output / name)
         adapter = self.work / "tune" / "adapter"

@@ -1,0 +1,70 @@
+"""Words as points of the language model's input space, and how well a visual token names each of them.
+
+Training pulls a frame's tokens to the embeddings of the words that name what it shows (training/align.py), so a token
+can be read back: the cosine to each word's embedding, times a learned temperature, is a logit over the words. The words
+are those trained on; any other may be added, since every word has an embedding.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambamia_cli.compressor.weights import load_weights, save_folder
+from mambamia_cli.errors import ModelError
+
+SCENE = "scene"  # the word for a frame in which nothing can be named
+
+
+class Lexicon(nn.Module):
+    """Words as points: mean input embeddings of each word's tokens, (v, width), fixed; their centre; a learned temperature."""
+
+    def __init__(self, words: Sequence[str], table: Tensor, centre: Tensor | None = None):
+        super().__init__()
+        self.words = list(words)
+        self.register_buffer("table", table, persistent=False)  # (v, width): the language model has it already
+        self.register_buffer("centre", table.mean(0) if centre is None else centre)  # (width,)
+        self.log_scale = nn.Parameter(torch.tensor(3.0))
+
+    def scores(self, tokens: Tensor) -> Tensor:
+        """tokens (..., width) -> logits (..., v)."""
+        points = F.normalize(self.table - self.centre, dim=-1)  # (v, width)
+        return self.log_scale.exp() * F.normalize(tokens - self.centre, dim=-1) @ points.T
+
+    def extended(self, words: Sequence[str], embed: Callable[[str], Tensor]) -> "Lexicon":
+        """With words that are not among these added at the end. `embed`: word -> (width,), see `word_point`."""
+        new = [w for w in dict.fromkeys(words) if w not in self.words]
+        table = torch.cat([self.table, *(embed(w)[None].to(self.table) for w in new)])
+        wider = Lexicon([*self.words, *new], table, self.centre)
+        wider.log_scale = self.log_scale
+        return wider
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write config.json (the words) and model.safetensors (centre, temperature). Raises OutputError."""
+        save_folder(self, Path(folder), json.dumps({"words": self.words}, indent=0, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, embed: Callable[[str], Tensor]) -> "Lexicon":
+        """Read what save_pretrained wrote, the points taken from the language model's own table.
+
+        Raises:
+            ModelError: a missing, damaged or wrongly shaped file.
+        """
+        folder = Path(folder)
+        try:
+            words = json.loads((folder / "config.json").read_text(encoding="utf-8"))["words"]
+            if not all(isinstance(w, str) and w for w in words):
+                raise ValueError("a word is not text")
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ModelError(f"the lexicon's config.json in {folder} cannot be read ({error})", "fetch or train the model again") from None
+        lexicon = cls(words, torch.stack([embed(w) for w in words]))
+        load_weights(lexicon, folder / "model.safetensors")
+        return lexicon.eval().requires_grad_(False)
+
+
+def word_point(word: str, tokenize: Callable[[str], list[int]], embed: Callable[[list[int]], Tensor]) -> Tensor:
+    """-> (width,): a word with a leading space, as it stands in a sentence, averaged over its tokens."""
+    return embed(tokenize(" " + word)).float().mean(0)
