@@ -3,9 +3,13 @@
 Training pulls a frame's tokens to the embeddings of the words that name what it shows (training/align.py), so a token
 can be read back: the cosine to each word's embedding, times a learned temperature, is a logit over the words. The words
 are those trained on; any other may be added, since every word has an embedding.
+
+What the language model gets is not the token but its reading, the words' embeddings weighted by their probabilities: a
+small model reads words, not places between them. A question makes the words that it names likelier beforehand.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from mambamia_cli.compressor.weights import load_weights, save_folder
 from mambamia_cli.errors import ModelError
 
 SCENE = "scene"  # the word for a frame in which nothing can be named
+PRIOR = 2.0  # log-odds that a question lends to each word it names
 
 
 class Lexicon(nn.Module):
@@ -33,6 +38,32 @@ class Lexicon(nn.Module):
         """tokens (..., width) -> logits (..., v)."""
         points = F.normalize(self.table - self.centre, dim=-1)  # (v, width)
         return self.log_scale.exp() * F.normalize(tokens - self.centre, dim=-1) @ points.T
+
+    def posterior(self, tokens: Tensor, likely: Sequence[str] = (), prior: float = PRIOR) -> Tensor:
+        """tokens (..., width) -> probabilities (..., v). `likely`: words that a question names."""
+        logits, named = self.scores(tokens), set(likely)
+        if named:
+            logits = logits + prior * torch.tensor([word in named for word in self.words]).to(logits)
+        return logits.softmax(-1)
+
+    def reading(self, tokens: Tensor, likely: Sequence[str] = (), prior: float = PRIOR) -> Tensor:
+        """tokens (..., width) -> the expected word, (..., width)."""
+        return self.posterior(tokens, likely, prior) @ self.table
+
+    def named(self, text: str) -> list[str]:
+        """Words of the lexicon that stand in a text, in singular or plural; of "hot dog" and "dog" the longer one."""
+        known, found = set(self.words) - {SCENE}, []
+        words = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", text.lower())
+        at = 0
+        while at < len(words):
+            for length in range(min(4, len(words) - at), 0, -1):
+                phrase = " ".join(words[at : at + length])
+                match = next((form for form in singulars(phrase) if form in known), None)
+                if match is not None:
+                    found.append(match)
+                    break
+            at += length if match is not None else 1
+        return list(dict.fromkeys(found))
 
     def extended(self, words: Sequence[str], embed: Callable[[str], Tensor]) -> "Lexicon":
         """With words that are not among these added at the end. `embed`: word -> (width,), see `word_point`."""
@@ -63,6 +94,20 @@ class Lexicon(nn.Module):
         lexicon = cls(words, torch.stack([embed(w) for w in words]))
         load_weights(lexicon, folder / "model.safetensors")
         return lexicon.eval().requires_grad_(False)
+
+
+def singulars(phrase: str) -> list[str]:
+    """A phrase as it stands and what it may be the plural of."""
+    forms = [phrase]
+    if phrase.endswith("s") and not phrase.endswith("ss"):
+        forms.append(phrase[:-1])
+    if phrase.endswith("es"):
+        forms.append(phrase[:-2])
+    if phrase.endswith("ies"):
+        forms.append(phrase[:-3] + "y")
+    if phrase.endswith("ves"):
+        forms += [phrase[:-3] + "f", phrase[:-3] + "fe"]
+    return forms
 
 
 def word_point(word: str, tokenize: Callable[[str], list[int]], embed: Callable[[list[int]], Tensor]) -> Tensor:

@@ -64,12 +64,17 @@ def kept_frames(
 
 
 def prompt(index: Index, models: Models, kept: Sequence[int], question: str) -> "Tensor":
-    """-> (l, width): the prompt's embeddings, each kept frame's tokens behind its time."""
+    """-> (l, width): the prompt's embeddings, each kept frame's tokens behind its time.
+
+    A model with a lexicon was taught on readings, so its tokens are read first, the words of the question being likelier.
+    """
     from mambamia_cli.language.projector import frozen_tokens
     from mambamia_cli.language.prompt import build
 
     assert index.anchors is not None, "this look kept no anchors"
     tokens = frozen_tokens(models.projector, index.anchors.read(list(kept)).to(models.device))  # (k, t, width)
+    if models.lexicon is not None:
+        tokens = models.lexicon.reading(tokens, models.lexicon.named(question))
     return build(models.language, [(float(index.times[i]), tokens[at]) for at, i in enumerate(kept)], question)
 
 

@@ -105,7 +105,7 @@ class Part:
     background: Pan | Clip
     start: float
     blend: float = 0.0
-    kind: str = "cut"  # cut | dissolve | fade | wipe
+    kind: str = "cut"  # cut | dissolve | fade | white | wipe | push
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Footage:
         u = (t - part.start) / part.blend if part.blend else 1.0
         if at and u < 1:
             before = self.parts[at - 1]
-            picture = _blend(part.kind, before.background.frame(t - before.start, self.size), picture, u)
+            picture = blend_pictures(part.kind, before.background.frame(t - before.start, self.size), picture, u)
         for track in self.tracks:
             track.paste(picture, t)
         if self.blur:
@@ -142,15 +142,18 @@ class Footage:
         return np.ascontiguousarray(picture)
 
 
-def _blend(kind: str, before: np.ndarray, after: np.ndarray, u: float) -> np.ndarray:
-    """Mix two pictures at part `u` in [0, 1) of a transition."""
+def blend_pictures(kind: str, before: np.ndarray, after: np.ndarray, u: float) -> np.ndarray:
+    """Mix two pictures at part `u` in [0, 1) of a transition: dissolve, fade (through black), white, wipe or push."""
     import cv2
 
+    edge = int(u * before.shape[1])
     if kind == "wipe":
-        edge = int(u * before.shape[1])
         return np.concatenate([after[:, :edge], before[:, edge:]], axis=1)
-    if kind == "fade":  # down to black in the first half, up in the second
-        return (before * (1 - 2 * u)).astype(np.uint8) if u < 0.5 else (after * (2 * u - 1)).astype(np.uint8)
+    if kind == "push":
+        return np.concatenate([before[:, edge:], after[:, :edge]], axis=1)
+    if kind in ("fade", "white"):  # down in the first half, up in the second
+        picture, part = (before, 1 - 2 * u) if u < 0.5 else (after, 2 * u - 1)
+        return cv2.addWeighted(picture, part, np.full_like(picture, 255 if kind == "white" else 0), 1 - part, 0)
     return cv2.addWeighted(before, 1 - u, after, u, 0)
 
 

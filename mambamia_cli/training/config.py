@@ -13,6 +13,7 @@ from mambamia_cli.errors import UsageError
 class FeaturesConfig:
     shards: int = 89
     still_shards: int = 110
+    reel_shards: int = 60
     validation_shards: int = 4
 
 
@@ -30,6 +31,7 @@ class Recipe:
     compressor: Any = None
     projector: Any = None
     align: Any = None
+    edges: Any = None
     tune: Any = None
 
 
@@ -50,6 +52,7 @@ def load(path: Path) -> Recipe:
     from mambamia_cli.language.projector import ProjectorConfig
     from mambamia_cli.scenes.peaks import PeakRule
     from mambamia_cli.training.align import AlignConfig
+    from mambamia_cli.training.edges import EdgesConfig
     from mambamia_cli.training.tune import TuneConfig
 
     try:
@@ -59,7 +62,7 @@ def load(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML ({error})", "correct the training configuration") from None
     kinds = {"features": FeaturesConfig, "compressor": CompressorConfig, "projector": ProjectorConfig, "align": AlignConfig,
-             "tune": TuneConfig}
+             "edges": EdgesConfig, "tune": TuneConfig}
     PeakRule.from_config(raw.get("scenes", {}))
     for key, kind in kinds.items():
         raw[key] = _section(kind, raw.get(key, {}), f"[{key}] of {path.name}")

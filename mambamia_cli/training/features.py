@@ -16,6 +16,7 @@ SHOTS_A_SHARD = 64
 FRAMES_A_SHOT = 8
 PSEUDO_LABELS = 3
 STILLS_A_SHARD = 512
+REELS_A_SHARD, FRAMES_A_REEL = 16, 48
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,54 @@ class StillSet:
         return self.shards[i // STILLS_A_SHARD][i % STILLS_A_SHARD]
 
 
+@dataclass(frozen=True)
+class ReelSet:
+    """Cached stretches of edited video: patches (reels, m, n, d_vision) float16 by shard; boundary and blend (reels, m)
+    bool as in reels.Reel.truth; kinds, a word a reel."""
+
+    shards: list[np.ndarray]
+    boundary: np.ndarray
+    blend: np.ndarray
+    kinds: list[str]
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def patches(self, i: int) -> np.ndarray:
+        """-> (m, n, d_vision) float16 of reel `i`."""
+        return self.shards[i // REELS_A_SHARD][i % REELS_A_SHARD]
+
+
+def _reel_shard(number: int, stack, fonts, encoder, seed: int, folder: Path) -> None:
+    import torch
+
+    from mambamia_cli.training.reels import RATE, random_reel
+
+    rng = np.random.default_rng((seed, 11, number))
+    times = np.arange(FRAMES_A_REEL) / RATE + 1e-6
+    patches, truth = [], []
+    for _ in range(REELS_A_SHARD):
+        reel = random_reel(stack, fonts, rng, FRAMES_A_REEL / RATE)
+        frames = [reel.frame(t) for t in times]
+        if rng.random() < 0.4:
+            even = np.s_[: frames[0].shape[0] // 2 * 2, : frames[0].shape[1] // 2 * 2]
+            frames = through_x264([np.ascontiguousarray(f[even]) for f in frames], int(rng.integers(18, 34)))
+        pixels = torch.from_numpy(scale(frames, encoder.input_size)).permute(0, 3, 1, 2)  # (m, 3, H, W)
+        patches.append(encoder.encode(pixels).to(torch.float16).numpy())
+        boundary, blend = reel.truth(times)
+        truth.append({"kind": reel.kind, "boundary": boundary.tolist(), "blend": blend.tolist()})
+    _write_shard(folder, number, np.stack(patches), truth)
+
+
+def load_reels(folder: Path) -> ReelSet:
+    """Every finished shard of reels."""
+    shards, truth = [], []
+    for path in sorted(folder.glob("[0-9]*[0-9].npy")):
+        shards.append(np.load(path, mmap_mode="r"))
+        truth += json.loads(path.with_suffix(".json").read_text())
+    return ReelSet(shards, np.array([t["boundary"] for t in truth]), np.array([t["blend"] for t in truth]), [t["kind"] for t in truth])
+
+
 def _box(track) -> list[float]:
     """A drawing's square in fractions of a 16:9 frame, rotation left aside."""
     tall, wide = track.height / 2, track.height / 2 * 9 / 16
@@ -160,8 +209,9 @@ def _shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, f
 
 
 # What a cache is made of: training material; held-out photographs with styles trained on; the same with a style never trained on.
-# Stills are single frames of training material.
-KINDS = ("train", "stills", "seen", "unseen")
+# Stills are single frames of training material, reels stretches of edited video and of lectures.
+KINDS = ("train", "stills", "seen", "unseen", "reels", "reels-held")
+HELD_KINDS = ("seen", "unseen", "reels-held")
 
 
 def folder_of(work: Path, kind: str) -> Path:
@@ -172,23 +222,29 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
     import cv2
     import torch
 
-    from mambamia_cli.training import photos, styles
+    from mambamia_cli.training import photos, slides, styles
     from mambamia_cli.training.needles import Haystack
     from mambamia_cli.vision import load_encoder
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    held = kind in HELD_KINDS
     drawings, pictures = styles.load(work)
+    clips = {} if kind in ("seen", "unseen") else photos.load_clips(work)
     stack = Haystack(
-        photos.load(work, validation=kind in ("seen", "unseen")), photos.load_clips(work) if kind in ("train", "stills") else {},
-        drawings, pictures,
+        photos.load(work, validation=held), photos.continuous(clips) if kind.startswith("reels") else clips, drawings, pictures,
         only_styles=styles.HELD_OUT if kind == "unseen" else None,
     )
     folder = folder_of(work, kind)
     vocabulary = {name: i for i, name in enumerate(sorted(styles.object_names()))}
     encoder = load_encoder("efficientnet-lite0", threads=1)
+    fonts = slides.Fonts.load(work, validation=held) if kind.startswith("reels") else None
     for number in numbers:
-        if not (folder / f"{number:04d}.npy").exists():
+        if (folder / f"{number:04d}.npy").exists():
+            continue
+        if fonts is not None:
+            _reel_shard(number, stack, fonts, encoder, seed + held, folder)
+        else:
             (_still_shard if kind == "stills" else _shard)(number, stack, encoder, vocabulary, seed, folder)
 
 

@@ -40,6 +40,7 @@ DEBIAN_PHOTOS = (
     "ukui-wallpapers",
     "opencv-doc",
 )
+DEBIAN_FONTS = ("fonts-dejavu-core", "fonts-liberation", "fonts-freefont-ttf", "fonts-roboto-unhinted", "fonts-lato", "fonts-wqy-microhei")
 
 
 def _run(command: list[str], cwd: Path) -> None:
@@ -89,7 +90,7 @@ def fetch_all(work: Path, log=lambda text: None) -> None:
     for name in NPM_STYLES:
         log(f"npm @iconify-json/{name}")
         fetch_npm(name, work)
-    for name in DEBIAN_DRAWINGS + DEBIAN_PHOTOS:
+    for name in DEBIAN_DRAWINGS + DEBIAN_PHOTOS + DEBIAN_FONTS:
         log(f"Debian {name}")
         fetch_debian(name, work)
 

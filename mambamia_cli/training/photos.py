@@ -88,3 +88,21 @@ def load_clips(work: Path, *, fps: float = 4.0) -> dict[str, np.ndarray]:
         if len(frames) >= 8:
             clips[path.name] = np.stack(frames)
     return clips
+
+
+def continuous(clips: dict[str, np.ndarray], *, alike: float = 0.7, shortest: int = 6) -> dict[str, np.ndarray]:
+    """Clips cut wherever two frames following each other are not alike (correlation of small grey pictures), so that no
+    cut is left inside one. Some motion is cut too, which does no harm."""
+    import cv2
+
+    parts = {}
+    for name, frames in clips.items():
+        small = np.stack([cv2.resize(f, (32, 18), interpolation=cv2.INTER_AREA).mean(-1).ravel() for f in frames])  # (m, 576)
+        small = small - small.mean(1, keepdims=True)
+        norm = np.sqrt((small**2).sum(1)) + 1e-6
+        likeness = (small[1:] * small[:-1]).sum(1) / (norm[1:] * norm[:-1])  # (m - 1,)
+        edges = [0, *(np.flatnonzero(likeness < alike) + 1), len(frames)]
+        for k, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
+            if end - begin >= shortest:
+                parts[f"{name}#{k}"] = frames[begin:end]
+    return parts

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mambamia_cli import models
-from mambamia_cli.training import align, features, packages, styles, tune
+from mambamia_cli.training import align, edges, features, packages, styles, tune
 from mambamia_cli.training.config import Recipe
 
 STAGES = ("data", "align", "tune", "export")
@@ -28,6 +28,7 @@ class Session:
         packages.fetch_all(self.work, self.log)
         styles.load(self.work, self.log)
         for kind, shards in (("unseen", self.recipe.features.validation_shards), ("seen", self.recipe.features.validation_shards),
+                             ("reels-held", self.recipe.features.validation_shards), ("reels", self.recipe.features.reel_shards),
                              ("stills", self.recipe.features.still_shards), ("train", self.recipe.features.shards)):
             self.log(f"encoding {shards} shards of kind {kind}")
             features.make(self.work, shards=shards, seed=self.recipe.seed, kind=kind)
@@ -58,7 +59,8 @@ class Session:
         return align.Lexicon(words, table)
 
     def align(self) -> align.Aligner:
-        """Teacher, aggregator, then the whole compressor; each returns at once when it is done already."""
+        """Teacher, aggregator, the whole compressor, and the aggregator once more on edited video; each returns at once
+        when it is done already."""
         recipe, lexicon = self.recipe, self.lexicon()
         stills = features.load_stills(features.folder_of(self.work, "stills"))
         material = align.Material(self.cached("train").halves()[0], stills, self.held())
@@ -69,6 +71,11 @@ class Session:
         aligner = align.Aligner(recipe.compressor, recipe.projector, copy.deepcopy(lexicon).requires_grad_(True))
         align.train_taa(aligner, teacher, material, self.work / "taa", recipe.align, recipe.seed, self.log)
         align.train(aligner, teacher, material, self.work / "align", recipe.align, recipe.seed, self.log)
+        reels, held = (features.load_reels(features.folder_of(self.work, kind)) for kind in ("reels", "reels-held"))
+        words = len(self.names), len(self.labels())
+        rehearsal = align.Batches(material.shots, align.targets(material.shots, *words), recipe.align, recipe.seed, recipe.align.grid,
+                                  align.Stills(stills, align.targets(stills, *words), recipe.align.grid), 0.4)
+        edges.train(aligner, reels, held, rehearsal, self.work / "edges", recipe.edges, recipe.seed, self.log)
         return aligner
 
     def tune(self) -> None:

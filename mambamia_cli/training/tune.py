@@ -1,11 +1,13 @@
 """Stage 2: a low-rank adapter teaches the language model to read visual tokens and answer questions about them.
 
-The visual tokens come from the aligned compressor over cached features, joined into videos of random length. Several
+The visual tokens come from the aligned compressor over cached features, joined into videos of random length. The
+language model gets their readings in the lexicon, as it does at inference (language/lexicon.py). Several
 questions share one visual prefix: each question attends to the prefix and to itself only, so the prefix is paid for
 once. The loss is on the answers alone. For part of the videos the frames are picked by delta, as at inference; others
 are thinned evenly or kept whole, so that the language model does not mind which.
 """
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +34,11 @@ class TuneConfig:
     questions: int = 8
     frames: tuple[int, int] = (4, 40)  # sampled frames a video
     kept: tuple[int, int] = (4, 24)  # frames that reach the language model
-    words: float = 0.6  # part of the videos told in true words, not in visual tokens: reading is learned from those
+    words: float = 0.6  # part of the videos told in words, not in visual tokens: reading is learned from those
+    mistaken: float = 0.15  # part of the frames of a told video whose words are partly or wholly other words
     lr: float = 1e-3
     rank: int = 16
-    noise: float = 0.35  # of a token's own spread: a drawing of an unseen style lands near its word, not on it
+    noise: float = 0.2  # of a token's own spread
     accumulate: int = 1
 
 
@@ -46,6 +49,7 @@ class Video:
     seconds: tuple[float, ...]
     tokens: Tensor
     timeline: questions.Timeline
+    told: bool = False  # tokens are words already, not to be read in the lexicon
 
 
 class Videos:
@@ -65,16 +69,24 @@ class Videos:
         gap, start = float(rng.choice([1.0, 1.0, 2.0, 0.5, 5.0])), float(rng.choice([0, 0, rng.uniform(0, 600)]))
         with torch.no_grad():
             if told:
-                tokens, keep = self._in_words(names, labels)[None], torch.arange(len(names))
+                tokens, keep = self._in_words(rng, names, labels)[None], torch.arange(len(names))
             else:
                 tokens, delta = self.model(patches[None])
                 keep = self._select(rng, delta[0])
         timeline = questions.Timeline(*self._truth(names, labels, set(keep.tolist())))
-        kept = tokens[0, keep]  # (K, t, width)
-        if rng.random() < 0.7:
-            spread = kept.std() * self.config.noise * float(rng.random())
-            kept = kept + spread * torch.randn(kept.shape, generator=torch.Generator().manual_seed(int(rng.integers(1 << 40))))
-        return Video(tuple(start + gap * int(i) for i in keep), kept, timeline), rng
+        return Video(tuple(start + gap * int(i) for i in keep), tokens[0, keep], timeline, told), rng
+
+    def read(self, video: Video, asked: list[questions.Question], rng) -> Video:
+        """The video as the language model gets it: readings, half of the time tipped to the words the questions name."""
+        tokens, lexicon = video.tokens, self.model.lexicon
+        if not video.told:
+            text = " ; ".join(" ".join((q.text, *q.options)) for q in asked)
+            with torch.no_grad():
+                tokens = lexicon.reading(tokens, lexicon.named(text) if rng.random() < 0.5 else ())
+        if rng.random() < 0.5:
+            spread = lexicon.table.std() * self.config.noise * float(rng.random())
+            tokens = tokens + spread * torch.randn(tokens.shape, generator=torch.Generator().manual_seed(int(rng.integers(1 << 40))))
+        return dataclasses.replace(video, tokens=tokens)
 
     def _frames(self, rng, m: int) -> tuple[Tensor, list, list]:
         """Shots of 2 to 8 frames joined until m frames; a third of them hold no drawing; a name comes in one shot only."""
@@ -93,15 +105,22 @@ class Videos:
             labels += self.data.labels[shot, part, 0].tolist()
         return torch.cat(patches), names, labels
 
-    def _in_words(self, names: list, labels: list) -> Tensor:
-        """What a perfect compressor would say: the words' own embeddings, (m, t, width)."""
+    def _in_words(self, rng, names: list, labels: list) -> Tensor:
+        """What a compressor would say that errs now and then: the words' own embeddings, (m, t, width), some of them mixed
+        with, or lost to, another word's."""
         lexicon = self.model.lexicon
         objects, scene = len(self.names), len(lexicon.words) - 1
         rows = []
         for row, label in zip(names, labels, strict=True):
             background = scene if label < 0 else objects + label
             rows.append([n if n >= 0 else scene for n in row] if row[0] >= 0 else [background, scene])
-        return lexicon.table[torch.tensor(rows)]
+        tokens = lexicon.table[torch.tensor(rows)]  # (m, t, width)
+        wrong = torch.from_numpy(rng.integers(0, scene + 1, len(rows)))
+        wrong[torch.from_numpy(rng.random(len(rows)) < 0.4)] = scene
+        weight = np.where(rng.random(len(rows)) < self.config.mistaken, rng.uniform(0.2, 1, len(rows)), rng.uniform(0, 0.15, len(rows)))
+        share = torch.from_numpy(weight.astype(np.float32))[:, None]
+        tokens[:, 0] = (1 - share) * tokens[:, 0] + share * lexicon.table[wrong]
+        return tokens
 
     def _select(self, rng, delta: Tensor) -> Tensor:
         """Frames kept: half of the time by delta (Algorithm 1) under a budget, else evenly; all when they fit."""
@@ -213,6 +232,7 @@ def train(aligner: Aligner, language_model, tokenizer, data, names, labels, fold
         for k in range(config.accumulate):
             video, rng = videos.at(run.step * config.accumulate + k)
             asked = draw_questions(rng, video, names, config.questions)
+            video = videos.read(video, asked, rng)
             loss, right = answer_loss(language_model, packer, video, asked)
             (loss / config.accumulate).backward()
             for q, r in zip(asked, right.tolist(), strict=True):
@@ -239,12 +259,12 @@ def train(aligner: Aligner, language_model, tokenizer, data, names, labels, fold
 def evaluate(aligner, language_model, packer, data, names, labels, config: TuneConfig, count: int = 40, seed: int = 99) -> dict[str, float]:
     """Share of questions answered exactly (greedy, teacher-forced), by kind, on `count` held-out videos."""
     language_model.eval()
-    videos = Videos(aligner, data, names, labels, config, seed)
+    videos = Videos(aligner, data, names, labels, dataclasses.replace(config, words=0.0), seed)
     scores: dict[str, list[float]] = {}
     for step in range(count):
         video, rng = videos.at(step)
         asked = draw_questions(rng, video, names, config.questions)
-        _, right = answer_loss(language_model, packer, video, asked)
+        _, right = answer_loss(language_model, packer, videos.read(video, asked, rng), asked)
         for q, r in zip(asked, right.tolist(), strict=True):
             scores.setdefault(q.kind, []).append(r)
     language_model.train()
