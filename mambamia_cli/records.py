@@ -9,6 +9,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 
+LEVELS = ("shot", "scene", "chapter")
+"""How finely a video is divided: see scenes.levels."""
+
+
 @dataclass(frozen=True)
 class VideoRecord:
     """What was read of the video file. `fps` is a rational as text ("30000/1001"), `duration` in seconds."""
@@ -53,18 +57,41 @@ class ToolRecord:
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene: [start, end) in seconds; `peak` is the delta prominence of the marker that opens it (0 for the first)."""
+    """One scene: [start, end) in seconds; `peak` is the score of the marker that opens it (0 for the first).
+
+    `transition` is how it opens, where refinement could tell: "cut", "dissolve", "wipe", "fade-black" or "fade-white". A gradual one
+    lasts from `transition_start` to `transition_end`, and `start` is its middle.
+    """
 
     n: int
     start: float
     end: float
     peak: float
     title: str | None = None
+    transition: str | None = None
+    transition_start: float | None = None
+    transition_end: float | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place where a scene may open, whether or not the threshold was reached. `look` is the time of the sampled frame whose
+    score it is, `time` where refinement puts it; the transition is as in Scene. `signature` describes what is seen from here to
+    the next candidate (see scenes.levels); the first candidate is the beginning of the video, with score 0."""
+
+    time: float
+    look: float
+    score: float
+    transition: str | None = None
+    transition_start: float | None = None
+    transition_end: float | None = None
+    signature: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class ScenesRecord:
-    """`delta` is the curve that the markers were found in: (time, delta-time) of every frame looked at."""
+    """`delta` is the curve that the markers were found in: (time, delta-time) of every frame looked at. `candidates` are all
+    places that a threshold down to `candidates_from` can choose, so that scenes can be marked anew without the video."""
 
     video: VideoRecord
     sampling: SamplingRecord
@@ -76,6 +103,9 @@ class ScenesRecord:
     timing_s: dict[str, float] = field(default_factory=dict)
     memory_mib: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    level: str | None = None
+    candidates: tuple[Candidate, ...] | None = None
+    candidates_from: float | None = None
     schema: str = "mambamia.scenes/1"
 
 

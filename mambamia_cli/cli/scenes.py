@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.options import ENGINE, FRAMES, IO, OUTPUT, Options, parse_length, takes
 from mambamia_cli.cli.output import Output, write_atomic
 from mambamia_cli.errors import UsageError
-from mambamia_cli.records import ScenesRecord, to_json
+from mambamia_cli.records import LEVELS, ScenesRecord, to_json
 from mambamia_cli.scenes.table import Look, render
 
 MARKING = "Marking"
@@ -24,17 +24,24 @@ def scenes(
         help="Contrast a peak of the delta curve must have. Lower gives more markers. Default: the model's.")] = None,
     min_scene_len: Annotated[str, typer.Option("--min-scene-len", metavar="T", rich_help_panel=MARKING,
         help="No scene is shorter.")] = "0.6s",
+    level: Annotated[str, typer.Option("--level", metavar="|".join(LEVELS), rich_help_panel=MARKING,
+        help="Every cut, or scenes or chapters: shots that look alike merged.")] = "shot",
+    refine: Annotated[bool, typer.Option("--refine/--no-refine", rich_help_panel=MARKING,
+        help="Look again around each marker, for the exact frame and against false ones. Without, delta alone decides.")] = True,
     plot: Annotated[str | None, typer.Option("--plot", metavar="FILE.png|svg", show_default=False, rich_help_panel=OUTPUT,
         help="Draw the delta curve with its markers (one video).")] = None,
     *,
     options: Options,
 ) -> Callable[[], int]:  # fmt: skip
     """Mark the scenes of videos: where the compressor's delta-time peaks, a new scene begins."""
+    if level not in LEVELS:
+        raise UsageError(f"--level {level} is not known", f"use one of {', '.join(LEVELS)}")
     shortest = parse_length(min_scene_len, "--min-scene-len")
     output = inputs.plan(videos, options, results=len(videos))
     if plot is not None:
         _check_plot(plot, videos)
-    return lambda: _run(videos, threshold, shortest, plot, options, output)
+    marking = {"threshold": threshold, "min_scene_len": shortest, "level": level, "refine": refine}
+    return lambda: _run(videos, marking, plot, options, output)
 
 
 def _check_plot(plot: str, videos: list[str]) -> None:
@@ -46,13 +53,13 @@ def _check_plot(plot: str, videos: list[str]) -> None:
     Output(plot).check()
 
 
-def _run(videos: list[str], threshold: float | None, shortest: float, plot: str | None, options: Options, output: Output) -> int:
+def _run(videos: list[str], marking: dict[str, Any], plot: str | None, options: Options, output: Output) -> int:
     console = Console(quiet=options.quiet, verbose=options.verbose)
     models = inputs.engine(options, console)
 
     def work(source: str) -> None:
         video = inputs.opened(source, options, models, console)
-        record = video.scenes(threshold=threshold, min_scene_len=shortest)
+        record = video.scenes(**marking)
         console.clear()
         if plot is not None:
             from mambamia_cli.scenes.plot import draw

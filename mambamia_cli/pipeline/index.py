@@ -16,6 +16,8 @@ import numpy as np
 
 from mambamia_cli.errors import InputError
 from mambamia_cli.pipeline.engine import Models, Progress
+from mambamia_cli.scenes.evidence import Evidence, EvidenceStream
+from mambamia_cli.scenes.levels import SignatureStream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +71,8 @@ class Index:
     delta: np.ndarray
     anchors: AnchorStore | None
     range: tuple[float, float]
+    evidence: Evidence
+    signatures: np.ndarray  # (m, levels.WIDTH) float16
     timing_s: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -91,6 +95,7 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
     encoder, clock = models.encoder, _Clock()
     stream = StreamingCompressor(models.compressor)
     anchors, delta, times = AnchorStore() if keep_anchors else None, [], []
+    evidence, signatures = EvidenceStream(), SignatureStream()
 
     def take(outputs: list[Any]) -> None:
         for output in outputs:
@@ -104,6 +109,8 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
             pixels = torch.from_numpy(chunk.frames).permute(0, 3, 1, 2)  # (m, 3, H, W) uint8
             patches = clock.time("encode", lambda: encoder.encode(pixels))  # noqa: B023  (m, n, d_vision)
             take(clock.time("compress", lambda: stream.push(patches)))  # noqa: B023
+            clock.time("compare", lambda: evidence.push(chunk.frames))  # noqa: B023
+            signatures.push(patches.mean(1).float().cpu().numpy())
             times += chunk.times
             begin = spec.start or Fraction(0)
             progress("watching", float(times[-1] - begin), float(end - begin) if end is not None else None)
@@ -113,7 +120,7 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
         take(clock.time("compress", stream.finish))
     end = _end(stats.duration, spec.end)
     span = (float(spec.start or times[0]), float(max(end, times[-1]) if end is not None else times[-1]))
-    return Index(frames.info, stats, tuple(times), np.concatenate(delta), anchors, span, clock.seconds)
+    return Index(frames.info, stats, tuple(times), np.concatenate(delta), anchors, span, evidence.finish(), signatures.finish(), clock.seconds)
 
 
 def _end(duration: Fraction | None, end: Fraction | None) -> Fraction | None:

@@ -14,7 +14,9 @@ from mambamia_cli.pipeline.answer import generate, kept_frames, likeliest, promp
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, watch
 from mambamia_cli.records import (
+    LEVELS,
     AnswerRecord,
+    Candidate,
     SamplingRecord,
     Scene,
     ScenesRecord,
@@ -23,7 +25,7 @@ from mambamia_cli.records import (
     VideoRecord,
     peak_memory_mib,
 )
-from mambamia_cli.scenes.peaks import mark
+from mambamia_cli.scenes import evidence, levels, marking, peaks
 
 Time = int | float | str | Fraction
 ASK_RATE, SCENES_RATE = Fraction(1), Fraction(4)
@@ -136,17 +138,33 @@ class Video:
         records = [self._answer(index, question, choices, max_tokens, on_text) for question in questions]
         return records[0] if len(records) == 1 else records
 
-    def scenes(self, *, threshold: float | None = None, min_scene_len: float = 0.6) -> ScenesRecord:
-        """Mark the scenes. `threshold`: contrast of a marker (None = the model's); `min_scene_len` in seconds."""
+    def scenes(self, *, threshold: float | None = None, min_scene_len: float = 0.6, refine: bool = True, level: str = "shot") -> ScenesRecord:
+        """Mark the scenes.
+
+        Args:
+            threshold: score of a marker; None = the model's.
+            min_scene_len: seconds; no scene is shorter.
+            refine: look again at every frame around the markers; else they stand at sampled frames, by delta alone.
+            level: "shot" (every cut), "scene" or "chapter": see scenes.levels.
+
+        Raises:
+            UsageError: no such level.
+        """
+        if level not in LEVELS:
+            raise UsageError(f"there is no level {level}", f"use one of {', '.join(LEVELS)}")
         index = self.index(default_rate=SCENES_RATE, anchors=False)
         began = time.perf_counter()
-        found = self._mark(index, threshold, min_scene_len)
+        wanted = self.models.rule.threshold if threshold is None else threshold
+        candidates, lowest = self._candidates(index, wanted, refine)
+        refined = time.perf_counter() - began if refine else None
+        found = marking.scenes_of(candidates, threshold=wanted, min_scene_len=min_scene_len, start=float(index.times[0]), end=index.range[1],
+                                  level=level)  # fmt: skip
         curve = tuple((float(t), float(value)) for t, value in zip(index.times, index.delta, strict=True))
         return ScenesRecord(
             video=self._video(index), sampling=self._sampling(index), scenes=found, delta=curve, range=index.range,
-            threshold=self.models.rule.threshold if threshold is None else threshold, tool=self._tool(language=False),
-            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
-            warnings=tuple(self._doubts(index)),
+            threshold=wanted, tool=self._tool(language=False),
+            timing_s=_timing(index, began, refine=refined), memory_mib=peak_memory_mib(),
+            warnings=tuple(self._doubts(index)), level=None if level == "shot" else level, candidates=candidates, candidates_from=lowest,
         )  # fmt: skip
 
     def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
@@ -192,8 +210,31 @@ class Video:
         )  # fmt: skip
 
     def _mark(self, index: Index, threshold: float | None, min_scene_len: float) -> tuple[Scene, ...]:
-        return mark(index.delta, index.seconds, end=index.range[1], rule=self.models.rule, threshold=threshold,
-                    min_scene_len=min_scene_len)  # fmt: skip
+        wanted = self.models.rule.threshold if threshold is None else threshold
+        candidates, _ = self._candidates(index, wanted, True)
+        return marking.scenes_of(candidates, threshold=wanted, min_scene_len=min_scene_len, start=float(index.times[0]), end=index.range[1])
+
+    def _candidates(self, index: Index, threshold: float, refine: bool) -> tuple[tuple[Candidate, ...], float]:
+        """Where scenes may open, as ScenesRecord keeps it, and the lowest score among them."""
+        from mambamia_cli.pipeline import boundaries
+
+        times, rule = index.seconds, self.models.rule
+        score = peaks.scores(index.delta, times, rule)  # (m,)
+        lowest = marking.LOWEST * min(threshold, rule.threshold)
+        known = index.evidence if refine and evidence.fits(times) else None
+        if known is not None:
+            score = evidence.combine(score, rule.threshold, known)
+        at = marking.candidates_of(score, times, lowest)
+        self._progress("refining", 0, None)
+        if refine:
+            found = boundaries.refine(self.path, times, score, at, known, stream=self._spec.stream)
+        else:
+            found = [Candidate(float(times[i]), float(times[i]), float(score[i])) for i in at]
+        first = float(times[0])
+        inside = [one for one in found if first < one.time < index.range[1]]
+        ordered = [Candidate(first, first, 0.0), *sorted(inside, key=lambda c: c.time)]
+        seen = levels.stretches(index.signatures, times, [one.time for one in ordered])
+        return tuple(replace(one, signature=row) for one, row in zip(ordered, seen, strict=True)), lowest
 
     def _video(self, index: Index) -> VideoRecord:
         info, duration = index.info, index.stats.duration

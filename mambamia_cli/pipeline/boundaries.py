@@ -1,0 +1,74 @@
+"""A second look at a video where its scenes may change: candidates at the sampling rate -> exact frames."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from mambamia_cli.records import Candidate
+from mambamia_cli.scenes.evidence import Evidence, EvidenceRule
+from mambamia_cli.scenes.refine import SIZE, RefineRule, Turn, find_cut, find_gradual
+
+
+def refine(
+    path: Path, times: np.ndarray, score: np.ndarray, at: Sequence[int], evidence: Evidence | None, *,
+    stream: int | None = None, rule: RefineRule = RefineRule(),
+) -> list[Candidate]:  # fmt: skip
+    """Where the change is that the sampled frames `at` stand for.
+
+    What the evidence takes for a cut is looked for between two sampled frames first, and farther around only if it is not
+    there. times, score (m,); at: increasing indices. A candidate of which nothing is found keeps its sampled frame's time.
+    """
+    sharp = _sharp(at, evidence)
+    windows = {i: (times[max(i - 1, 0)] - rule.near, times[i] + rule.near) for i in sharp}
+    windows |= _far(times, at, [i for i in at if i not in sharp], rule)
+    turns: dict[int, Turn | None] = {}
+    for i, stretch in _look(path, windows, stream):
+        turns[i] = find_cut(*stretch, times[max(i - 1, 0)], times[i], rule) if i in sharp else _any(stretch, times, i, rule)
+    missed = [i for i in at if i in sharp and turns[i] is None]
+    for i, stretch in _look(path, _far(times, at, missed, rule), stream):
+        turns[i] = _any(stretch, times, i, rule)
+    return [_candidate(float(times[i]), float(score[i]), turns[i]) for i in at]
+
+
+def _sharp(at: Sequence[int], evidence: Evidence | None) -> set[int]:
+    """Those that the evidence takes for cuts."""
+    if evidence is None:
+        return set()
+    seen = EvidenceRule()
+    return {i for i in at if evidence.gone[i] >= seen.cut and evidence.mixed[i] < seen.dissolve and evidence.faded[i] < seen.fade}
+
+
+def _any(stretch: tuple[np.ndarray, list[float]], times: np.ndarray, i: int, rule: RefineRule) -> Turn | None:
+    low, high = times[max(i - 2, 0)], times[min(i + 1, len(times) - 1)]
+    return find_cut(*stretch, low, high, rule) or find_gradual(*stretch, float(times[i]), rule)
+
+
+def _far(times: np.ndarray, at: Sequence[int], which: Sequence[int], rule: RefineRule) -> dict[int, tuple[float, float]]:
+    """Wide windows around some of the candidates `at`, each ending before the frames that its neighbours stand for."""
+    windows = {}
+    for k, i in enumerate(at):
+        if i in which:
+            low = max(times[i] - rule.far, times[at[k - 1]] if k else -np.inf)
+            high = min(times[i] + rule.far, times[max(at[k + 1] - 1, i)] if k + 1 < len(at) else np.inf)
+            windows[i] = (min(low, times[max(i - 2, 0)] - rule.near), max(high, times[min(i + 1, len(times) - 1)] + rule.near))
+    return windows
+
+
+def _look(path: Path, windows: dict[int, tuple[float, float]], stream: int | None) -> Iterator[tuple[int, tuple[np.ndarray, list[float]]]]:
+    """(candidate, (frames, times)) of every window, from one pass over the file."""
+    from mambamia_cli.video.windows import open_windows
+
+    order = sorted(windows, key=lambda i: windows[i])
+    spans = [(max(Fraction(windows[i][0]), Fraction(0)), Fraction(max(windows[i][1], 0))) for i in order]
+    for i, stretch in zip(order, open_windows(path, spans, SIZE, stream=stream), strict=True):
+        yield i, (stretch.frames, [float(t) for t in stretch.times])
+
+
+def _candidate(look: float, score: float, turn: Turn | None) -> Candidate:
+    if turn is None:
+        return Candidate(look, look, round(score, 4))
+    if turn.kind == "cut":
+        return Candidate(turn.time, look, round(score, 4), "cut")
+    return Candidate(turn.time, look, round(score, 4), turn.kind, turn.start, turn.end)

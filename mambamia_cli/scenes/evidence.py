@@ -1,0 +1,202 @@
+"""What the pixels say beside delta: what of the standing picture vanished, what is mixed, what went dark. No torch.
+
+A frame becomes a grey picture of about 112 x 112 in 14 x 14 blocks, each with its mean removed. Three numbers are
+measured for every looked-at frame i; each names one way in which an editor changes the scene.
+
+    gone   Cuts and slide changes. Between frames a in {i-3 .. i-1} and b in {i .. i+2}: of the blocks of a with structure
+           (standard deviation above SIGMA), the share whose normalised cross-correlation with the same block of b is below
+           ALIKE. Of all nine pairs the smallest counts, so that what comes back (a flash, a shake) is not gone. Blocks that
+           move anyway (they changed from the frame before a, or to the frame after b: a speaker, a pointer) are left out.
+           A new slide loses what stood on the last one; a bullet that appears loses nothing, and as correlation does
+           not see brightness, a text that is dimmed loses nothing either.
+    mixed  Dissolves. Frame i regressed on frames i-k and i+k, k = 2 .. 5: the share R^2 of it that the two explain together,
+           times 1 - their own correlation, where both take part (coefficients above PART). Halfway through a dissolve it is
+           near 1. In a pan, three frames explain one another only as far as they overlap.
+    faded  Fades. 1 - (contrast of frame i) / (the lesser of the contrasts of i-k and i+k), times 1 - their correlation, times
+           how far (doubled, at most 1) its brightness has gone from both to black or white.
+
+    stays  The least share of the standing blocks of i-k that are still there in i+k-1, k = 2 .. 4: near 1, both sides show
+           the same picture, and whatever delta saw between them (a flash, an addition, a gesture) was no change of scene.
+
+`gone` and `stays` are NaN where too little stands still to tell.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+GRID, BLOCK = 14, 8
+SIDE = GRID * BLOCK
+SIGMA, ALIKE, LEVEL, PART = 5.0, 0.5, 16.0, 0.15
+REACH = 3
+"""Frames on each side of a cut that are compared across it."""
+
+SPANS = (2, 3, 4, 5)
+"""Frames on each side that a gradual transition is explained by: half a second to two and a half at 4 frames a second."""
+
+DIM = 0.15
+"""A block whose structure shrinks below this part of its strength has vanished, not been dimmed."""
+
+STAYS = (2, 3, 4)
+
+FEWEST = 3
+"""Standing blocks below which nothing is said of what is gone."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """(m,) each, at most 1; see the module's text."""
+
+    gone: np.ndarray
+    stays: np.ndarray
+    mixed: np.ndarray
+    faded: np.ndarray
+
+
+class EvidenceStream:
+    """Frames in, in order and in chunks of any size; `finish` gives the Evidence of all. Holds some fifteen small pictures."""
+
+    def __init__(self) -> None:
+        self._blocks = np.empty((0, GRID * GRID, BLOCK * BLOCK), np.float32)  # (k, 196, 64), means removed
+        self._mean = np.empty((0, GRID * GRID), np.float32)  # (k, 196)
+        self._done = 0  # of the frames held, those whose numbers are given out
+        self._parts: list[tuple[np.ndarray, ...]] = []
+
+    def push(self, frames: np.ndarray) -> None:
+        """frames (m, H, W, 3) uint8, those that follow the ones already pushed."""
+        blocks, mean = describe(frames)
+        self._blocks, self._mean = np.concatenate([self._blocks, blocks]), np.concatenate([self._mean, mean])
+        self._measure(len(self._mean) - SPANS[-1])
+
+    def finish(self) -> Evidence:
+        self._measure(len(self._mean))
+        empty = (np.empty(0),) * 4
+        return Evidence(*(np.concatenate(parts) for parts in zip(empty, *self._parts, strict=True)))
+
+    def _measure(self, until: int) -> None:
+        """Give out the numbers of the held frames [done, until), and forget the frames no later one needs."""
+        if until <= self._done:
+            return
+        here = np.arange(self._done, until)
+        norms = np.sqrt(np.einsum("nqp,nqp->nq", self._blocks, self._blocks))  # (k, 196)
+        gone = self._gone(here, norms)
+        if not self._parts:
+            gone[0] = 0.0  # nothing stands before the first frame
+        self._parts.append((gone, self._stays(here, norms), *self._gradual(here, norms)))
+        drop = max(0, until - SPANS[-1])
+        self._blocks, self._mean, self._done = self._blocks[drop:], self._mean[drop:], until - drop
+
+    def _gone(self, here: np.ndarray, norms: np.ndarray) -> np.ndarray:
+        """here (n,) indices of held frames; norms (k, 196) of their blocks -> (n,)."""
+        last = len(self._mean) - 1
+        moved = self._compare(np.maximum(np.arange(last + 1) - 1, 0), np.arange(last + 1), norms)[0]  # (k, 196)
+        least = np.full(len(here), np.inf)
+        for back in range(1, REACH + 1):
+            for ahead in range(REACH):
+                a, b = np.maximum(here - back, 0), np.minimum(here + ahead, last)
+                _, vanished, kept = self._compare(a, b, norms)
+                restless = moved[a] | moved[np.minimum(b + 1, last)] & (b < last)[:, None]
+                lost, held = (vanished & ~restless).sum(1), (kept & ~restless).sum(1)
+                share = np.where(lost + held >= FEWEST, lost / np.maximum(lost + held, 1), np.nan)
+                least = np.fmin(least, share)
+        return np.where(np.isinf(least), np.nan, least)
+
+    def _stays(self, here: np.ndarray, norms: np.ndarray) -> np.ndarray:
+        """-> (n,)"""
+        last, least = len(self._mean) - 1, np.full(len(here), np.inf)
+        for k in STAYS:
+            _, vanished, kept = self._compare(np.maximum(here - k, 0), np.minimum(here + k - 1, last), norms)
+            lost, held = vanished.sum(1), kept.sum(1)
+            least = np.minimum(least, np.where(lost + held >= FEWEST, held / np.maximum(lost + held, 1), np.nan))
+        return least
+
+    def _compare(self, a: np.ndarray, b: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Frames a (n,) with frames b (n,): changed, vanished and kept blocks, (n, 196) bool each."""
+        alike = np.einsum("nqp,nqp->nq", self._blocks[a], self._blocks[b]) >= ALIKE * norms[a] * norms[b]  # (n, 196)
+        alike &= norms[b] > DIM * norms[a]  # what is left of a block that became flat is noise
+        stood, stands = norms[a] > SIGMA * BLOCK, norms[b] > SIGMA * BLOCK
+        changed = (stood | stands) & ~alike | (np.abs(self._mean[a] - self._mean[b]) > LEVEL)
+        return changed, stood & ~alike, stood & alike
+
+    def _gradual(self, here: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """-> mixed (n,), faded (n,)."""
+        last = len(self._mean) - 1
+        size = np.sqrt((norms * norms).sum(1)) + 1e-3  # (k,)
+        light = self._mean.mean(1)  # (k,)
+        mixed, faded = np.zeros(len(here)), np.zeros(len(here))
+        for k in SPANS:
+            a, b = np.maximum(here - k, 0), np.minimum(here + k, last)
+            whole = (here - k >= 0) & (here + k <= last)
+            with_a, with_b, sides = self._like(here, a, size), self._like(here, b, size), self._like(a, b, size)  # (n,)
+            rest = np.maximum(1 - sides * sides, 1e-2)
+            explained = (with_a**2 + with_b**2 - 2 * with_a * with_b * sides) / rest
+            both = ((with_a - with_b * sides) / rest > PART) & ((with_b - with_a * sides) / rest > PART)
+            unlike = 1 - np.maximum(sides, 0)
+            mixed = np.maximum(mixed, np.where(whole & both, explained * unlike, 0))
+            darker = 1 - light[here] / np.maximum(np.minimum(light[a], light[b]), 1)
+            brighter = 1 - (255 - light[here]) / np.maximum(255 - np.maximum(light[a], light[b]), 1)
+            sunk = (1 - size[here] / np.minimum(size[a], size[b])) * np.clip(2 * np.maximum(darker, brighter), 0, 1)
+            faded = np.maximum(faded, np.where(whole, sunk * unlike, 0))
+        return np.clip(mixed, 0, 1), faded
+
+    def _like(self, a: np.ndarray, b: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """Correlation of frames a (n,) with frames b (n,), block means left out: (n,)."""
+        return np.einsum("nqp,nqp->n", self._blocks[a], self._blocks[b]) / (size[a] * size[b])
+
+
+def describe(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(m, H, W, 3) uint8 -> blocks of the green channel with their means removed (m, 196, 64), and the means (m, 196)."""
+    m, high, wide = frames.shape[:3]
+    green = frames[..., 1]
+    if high % SIDE == 0 and wide % SIDE == 0:
+        down, across = high // SIDE, wide // SIDE
+        small = np.zeros((m, SIDE, SIDE), np.uint32)
+        for y in range(down):
+            for x in range(across):
+                small += green[:, y::down, x::across]
+        small = small.astype(np.float32) / (down * across)
+    else:  # sizes that do not divide: the nearest pixels
+        small = green[:, np.arange(SIDE) * high // SIDE][:, :, np.arange(SIDE) * wide // SIDE].astype(np.float32)
+    blocks = small.reshape(m, GRID, BLOCK, GRID, BLOCK).transpose(0, 1, 3, 2, 4).reshape(m, GRID * GRID, BLOCK * BLOCK)
+    mean = blocks.mean(-1)  # (m, 196)
+    return blocks - mean[..., None], mean
+
+
+@dataclass(frozen=True)
+class EvidenceRule:
+    """How the contrast of delta and the evidence come to one score. `*_slope` is the half-width of the zone of doubt.
+
+        e     = max((gone - cut) / cut_slope, (mixed - dissolve) / dissolve_slope, (faded - fade) / fade_slope)
+        e     = clip(e, - (doubt + (2 - doubt) * stays), 2)
+        own   = contrast / threshold, at most 2
+        score = max(0, 1 + (own - 1 + e) / 2) * threshold
+
+    The score is compared with the same threshold as the contrast. Pixels that are sure (e above 1) mark a scene alone; in
+    doubt delta decides. What they do not show can be a transition they have no word for, so that they refuse a strong
+    delta only as far as the picture stays. Where nothing stands still and nothing is mixed, delta stands alone.
+    """
+
+    cut: float = 0.25
+    cut_slope: float = 0.1
+    dissolve: float = 0.65
+    dissolve_slope: float = 0.06
+    fade: float = 0.35
+    fade_slope: float = 0.1
+    doubt: float = 0.8
+
+
+def combine(contrast: np.ndarray, threshold: float, evidence: Evidence, rule: EvidenceRule = EvidenceRule()) -> np.ndarray:
+    """contrast (m,) of delta (peaks.scores) -> score (m,), to be compared with `threshold`."""
+    if threshold <= 0:
+        return contrast
+    gradual = np.maximum((evidence.mixed - rule.dissolve) / rule.dissolve_slope, (evidence.faded - rule.fade) / rule.fade_slope)
+    sure = np.fmax((evidence.gone - rule.cut) / rule.cut_slope, gradual)  # (m,)
+    sure = np.clip(sure, -(rule.doubt + (2 - rule.doubt) * np.clip(np.nan_to_num(evidence.stays), 0, 1)), 2.0)
+    own = np.minimum(contrast / threshold, 2.0)  # (m,)
+    blind = np.isnan(evidence.gone) & (gradual < 0)
+    return np.where(blind, own, np.maximum(1 + (own - 1 + sure) / 2, 0)) * threshold
+
+
+def fits(times: np.ndarray) -> bool:
+    """Whether frames at these times (m,) lie as far apart as the numbers of this module are made for: 2 to 8 a second."""
+    return len(times) > 2 and 0.12 <= float(np.median(np.diff(times))) <= 0.51

@@ -1,0 +1,75 @@
+"""Scores and refined candidates -> scenes. The one place where markers are chosen, from a video and from its record alike."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mambamia_cli.errors import InputError
+from mambamia_cli.records import Candidate, Scene, ScenesRecord
+from mambamia_cli.scenes import levels, peaks
+
+LOWEST = 0.6
+"""Candidates are looked at down to this part of the threshold, so that a lower one can be tried on the record."""
+
+BESIDE = 0.1
+"""Seconds around a gradual transition within which no second marker stands."""
+
+
+def candidates_of(score: np.ndarray, times: np.ndarray, lowest: float) -> list[int]:
+    """Indices of the local maxima of the score (m,) that reach `lowest`, the first frame left out."""
+    return peaks.markers(score, times, lowest, 0.0, end=float("inf"))
+
+
+def choose(candidates: Sequence[Candidate], threshold: float, min_scene_len: float, start: float, end: float) -> list[Candidate]:
+    """The candidates that open a scene, in order of time. Strongest first, each silences those closer than
+    `min_scene_len` seconds to it and those within its transition; no scene at the start or the end is shorter either."""
+    chosen: list[Candidate] = []
+    for one in sorted(candidates, key=lambda c: (-c.score, c.time)):
+        if one.score < max(threshold, 1e-9) or one.time - start < max(min_scene_len, 1e-6) or end - one.time < max(min_scene_len, 1e-6):
+            continue
+        if all(abs(one.time - other.time) >= max(min_scene_len, 1e-6) and not _inside(one, other) for other in chosen):
+            chosen.append(one)
+    return sorted(chosen, key=lambda c: c.time)
+
+
+def _inside(one: Candidate, other: Candidate) -> bool:
+    """Does one of the two stand in the other's transition?"""
+    return any(a.transition_start is not None and a.transition_start - BESIDE < b.time < a.transition_end + BESIDE
+               for a, b in ((one, other), (other, one)))  # fmt: skip
+
+
+def scenes_of(
+    candidates: Sequence[Candidate], *, threshold: float, min_scene_len: float, start: float, end: float, level: str = "shot"
+) -> tuple[Scene, ...]:  # fmt: skip
+    """The scenes of a video: [start, end) in seconds, without gaps. `candidates` as in ScenesRecord, the first of score 0."""
+    opens = choose(candidates[1:], threshold, min_scene_len, start, end)
+    if level != "shot":
+        opens = levels.merge(candidates, opens, start=start, end=end, level=level)
+    found = [Scene(1, start, end, 0.0)]
+    for n, one in enumerate(opens, 2):
+        found[-1] = replace(found[-1], end=one.time)
+        found.append(Scene(n, one.time, end, round(one.score, 3), transition=one.transition,
+                           transition_start=one.transition_start, transition_end=one.transition_end))  # fmt: skip
+    return tuple(found)
+
+
+def remark(record: ScenesRecord, *, threshold: float | None = None, min_scene_len: float = 0.6, level: str = "shot") -> ScenesRecord:
+    """Mark the scenes of a record anew, without its video.
+
+    Raises:
+        InputError: the record has no frames, or a level is asked that needs what it did not keep.
+    """
+    if not record.delta:
+        raise InputError("the record has no delta curve", "make it again with 'mambamia scenes VIDEO --json'")
+    times, delta = np.array([t for t, _ in record.delta]), np.array([d for _, d in record.delta])
+    start, end = record.range or (record.scenes[0].start, record.scenes[-1].end)
+    wanted = record.threshold if threshold is None else threshold
+    wanted = peaks.PeakRule().threshold if wanted is None else wanted
+    if record.candidates is None:
+        if level != "shot":
+            raise InputError(f"the record has nothing to tell a {level} by", "make it again with 'mambamia scenes VIDEO --json'")
+        scenes = peaks.mark(delta, times, end=end, threshold=wanted, min_scene_len=min_scene_len)
+    else:
+        scenes = scenes_of(record.candidates, threshold=wanted, min_scene_len=min_scene_len, start=start, end=end, level=level)
+    return replace(record, scenes=scenes, threshold=wanted, level=None if level == "shot" else level)

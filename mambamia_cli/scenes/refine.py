@@ -1,0 +1,203 @@
+"""A marker found at the sampling rate -> the exact frame, or the stretch of a gradual transition. Imports no torch.
+
+Every frame around a marker is looked at in a small picture (`SIZE`).
+
+A hard cut at frame k is measured by what it changes for good: the least distance between a frame of {k-3 .. k-1} and one of
+{k .. k+2}. A flash has no such distance, nor has movement, whose neighbouring frames are alike. It is a cut when this
+is much of the way from k-6 to k+5, and no other frame near it has half as much.
+
+Otherwise the change is gradual. In a fade the contrast (standard deviation of the picture) sinks to nothing and rises
+again; lines through its fall and its rise say when it was whole and when it was gone. In a dissolve or wipe each
+frame j is regressed on a frame A before and a frame B after, f_j ~ w_a A + w_b B (intercept and brightness removed), and
+u_j = w_b / (w_a + w_b) is its place on the way. The line through u in [0.15, 0.85] gives start (u = 0) and end (u = 1); with
+A and B taken just outside them it is drawn once more. Halfway through a dissolve most pixels lie between A's and B's, in a
+wipe few do. The marker stands in the middle of a dissolve or wipe, and of the dark (or white) of a fade.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SIZE = (45, 80)
+"""Height and width that the frames are looked at in."""
+
+ACROSS, WAY = 3, 6
+"""Frames on each side of a cut that are compared across it, and that its part of the way is measured on."""
+
+
+@dataclass(frozen=True)
+class RefineRule:
+    """The numbers of the refinement. Grey values are in [0, 255], times in seconds."""
+
+    near: float = 0.26  # looked at around the two sampled frames that a cut lies between
+    far: float = 1.7  # looked at on each side of a marker that may be a gradual transition
+    leap: float = 0.45  # part of the way that a hard cut takes at once
+    alone: float = 1.8  # times what any other frame within `apart` seconds changes for good
+    apart: float = 0.4
+    least: float = 0.3  # mean change in grey values below which there is no cut to place
+    dark: float = 0.35  # of the sides' contrast: a fade
+    fit: tuple[float, float] = (0.15, 0.85)  # places on the way that the line is drawn through
+    between: float = 0.35  # share of pixels between both sides' halfway: fewer make a wipe
+    longest: float = 3.2  # a longer transition is not believed
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a marker became: [start, end] of the transition in seconds, and its kind: cut, dissolve, wipe, fade-black or
+    fade-white. `time` is where the scene opens; for a cut all three times are that of the new scene's first frame."""
+
+    start: float
+    end: float
+    kind: str
+    time: float
+
+
+def find_cut(frames: np.ndarray, times: Sequence[float], low: float, high: float, rule: RefineRule = RefineRule()) -> Turn | None:
+    """The hard cut whose first new frame is presented in (low, high], if there is one.
+
+    frames (k, H, W, 3) uint8, all frames of the stretch looked at, in order; times (k,) in seconds.
+    """
+    times = np.asarray(times, np.float64)
+    x = _rows(frames)  # (k, P)
+    lasting = np.zeros(len(x))
+    # Where the video itself begins or ends there are fewer frames to compare; elsewhere a cut needs them all.
+    room = min(ACROSS, max(1, len(x) // 2))
+    for k in range(room, len(x) - room + 1):
+        before, after = x[max(0, k - ACROSS) : k], x[k : k + ACROSS]
+        lasting[k] = min(float(np.abs(f - after).mean(-1).min()) for f in before)
+    inside = (times > low + 1e-6) & (times <= high + 1e-6)
+    k = int(np.argmax(np.where(inside, lasting, -1.0))) if inside.any() else 0
+    if k == 0:
+        return None
+    near = (np.abs(times - times[k]) <= rule.apart) & (np.arange(len(x)) != k)
+    way = float(np.abs(x[max(0, k - WAY)] - x[min(len(x), k + WAY) - 1]).mean())
+    if lasting[k] < max(rule.least, rule.leap * way, rule.alone * float(lasting[near].max(initial=0.0))):
+        return None
+    return Turn(float(times[k]), float(times[k]), "cut", float(times[k]))
+
+
+def find_gradual(frames: np.ndarray, times: Sequence[float], around: float, rule: RefineRule = RefineRule()) -> Turn | None:
+    """The gradual transition about the time `around`, if one can be made out. Frames and times as for `find_cut`."""
+    times = np.asarray(times, np.float64)
+    if len(times) < 6:
+        return None
+    x = _rows(frames)  # (k, P)
+    turn = _fade(x, times, around, rule) or _mixture(x, times, around, rule)
+    if turn is None or turn.end - turn.start > rule.longest or not times[0] - 1 <= turn.time <= times[-1] + 1:
+        return None
+    return turn
+
+
+def _rows(frames: np.ndarray) -> np.ndarray:
+    """(k, H, W, 3) uint8 -> (k, H * W * 3) float32"""
+    return frames.reshape(len(frames), -1).astype(np.float32)
+
+
+def _fade(x: np.ndarray, times: np.ndarray, around: float, rule: RefineRule) -> Turn | None:
+    """A fade through a flat picture: x (k, P), times (k,)."""
+    contrast = x.std(1)  # (k,)
+    middle = np.abs(times - around) <= 0.75
+    if not middle.any():
+        return None
+    lowest = int(np.flatnonzero(middle)[np.argmin(contrast[middle])])
+    left, right = contrast[lowest::-1], contrast[lowest:]  # both from the dark outwards
+    if min(len(left), len(right)) < 4:
+        return None
+    sides = float(left.max()), float(right.max())
+    if contrast[lowest] > rule.dark * min(sides) or min(sides) < 3:
+        return None
+    fall, rise = _growth(left, times[lowest::-1]), _growth(right, times[lowest:])
+    if fall is None or rise is None:
+        return None
+    kind = "fade-black" if x[lowest].mean() < 128 else "fade-white"
+    return Turn(min(fall[1], times[lowest]), max(rise[1], times[lowest]), kind, (fall[0] + rise[0]) / 2)
+
+
+def _growth(contrast: np.ndarray, times: np.ndarray) -> tuple[float, float] | None:
+    """(when it was none, when it was whole) of a contrast that grows from the dark, its first entry: by the line through
+    a quarter and three quarters of the height at which the growth ends."""
+    slope = np.convolve(np.diff(contrast), np.ones(3) / 3, "valid")  # (k - 3,)
+    if not len(slope) or slope.max() <= 0:
+        return None
+    steep = int(np.argmax(slope > 0.6 * slope.max()))
+    ended = np.flatnonzero(slope[steep:] < 0.25 * slope.max())
+    level = float(contrast[steep + int(ended[0]) + 1]) if len(ended) else float(contrast.max())
+    low, high = (_crossing(contrast, times, contrast[0] + (level - contrast[0]) * part) for part in (0.25, 0.75))
+    if low is None or high is None:
+        return None
+    return float(low - (high - low) / 2), float(high + (high - low) / 2)
+
+
+def _crossing(values: np.ndarray, times: np.ndarray, level: float) -> float | None:
+    """The time at which values first rise above a level, between two frames."""
+    above = np.flatnonzero(values >= level)
+    if not len(above):
+        return None
+    j = int(above[0])
+    if j == 0:
+        return float(times[0])
+    share = (level - values[j - 1]) / (values[j] - values[j - 1])
+    return float(times[j - 1] + share * (times[j] - times[j - 1]))
+
+
+def _mixture(x: np.ndarray, times: np.ndarray, around: float, rule: RefineRule) -> Turn | None:
+    """A dissolve or wipe: x (k, P), times (k,)."""
+    first, last, line = 0, len(x) - 1, None
+    x = x - x.mean(1, keepdims=True)
+    for _ in range(3):
+        place = _places(x, first, last)  # (k,)
+        drawn = _line(place, times, first, last, around, rule.fit)
+        if drawn is None:
+            break
+        line = drawn
+        edges = np.searchsorted(times, (line[0] - 0.02, line[1] + 0.02))
+        narrower = max(0, int(edges[0]) - 1), min(len(x) - 1, int(edges[1]))
+        if narrower == (first, last) or narrower[1] - narrower[0] < 3:
+            break
+        first, last, around = *narrower, (line[0] + line[1]) / 2
+    if line is None:
+        return None
+    middle = int(np.argmin(np.abs(times - (line[0] + line[1]) / 2)))
+    a, b = x[first], x[last]
+    differ = np.abs(a - b) > 30
+    if not differ.any():
+        return None
+    part = ((x[middle] - a)[differ]) / ((b - a)[differ])
+    mixed = float(np.mean((part > 0.2) & (part < 0.8)))
+    return Turn(*line, "dissolve" if mixed > rule.between else "wipe", (line[0] + line[1]) / 2)
+
+
+def _places(x: np.ndarray, first: int, last: int) -> np.ndarray:
+    """u (k,): 0 where a frame is all of frame `first`, 1 where it is all of `last`. x (k, P) with means removed."""
+    a, b = x[first], x[last]
+    aa, bb, ab = float(a @ a), float(b @ b), float(a @ b)
+    free = aa * bb - ab * ab
+    if free <= 1e-3 * aa * bb:
+        return np.full(len(x), np.nan)
+    fa, fb = x @ a, x @ b  # (k,)
+    wa, wb = np.maximum((fa * bb - fb * ab) / free, 0), np.maximum((fb * aa - fa * ab) / free, 0)
+    return np.where(wa + wb > 0.1, wb / np.maximum(wa + wb, 1e-6), np.nan)
+
+
+def _line(place, times, first: int, last: int, around: float, fit: tuple[float, float]) -> tuple[float, float] | None:
+    """(time of u = 0, time of u = 1) by the line through the places around the crossing of one half nearest `around`."""
+    known = ~np.isnan(place)
+    known[:first] = known[last + 1 :] = False
+    index = np.flatnonzero(known)
+    u, t = place[index], times[index]
+    crossings = np.flatnonzero((u[:-1] < 0.5) & (u[1:] >= 0.5))
+    if not len(crossings):
+        return None
+    at = int(crossings[np.argmin(np.abs(t[crossings] - around))])
+    low, high = at, at + 1
+    while low > 0 and u[low - 1] > fit[0]:
+        low -= 1
+    while high < len(u) - 1 and u[high + 1] < fit[1]:
+        high += 1
+    if high - low < 2:
+        low, high = max(0, low - 1), min(len(u) - 1, high + 1)
+    slope, offset = np.polyfit(t[low : high + 1], u[low : high + 1], 1)
+    if slope <= 1e-3:
+        return None
+    return float(-offset / slope), float((1 - offset) / slope)
