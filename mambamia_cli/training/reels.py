@@ -163,10 +163,12 @@ class Lecture:
         return frame
 
 
-def lecture(fonts: slides.Fonts, photos, clips, rng, seconds: float, *, hold=(1.5, 10.0), head: float = 0.65) -> Reel:
-    """Slides of one deck, each held for `hold` seconds with its bullets appearing meanwhile."""
+def lecture(fonts: slides.Fonts, photos, clips, rng, seconds: float, *, hold=(1.5, 10.0), head: float = 0.65,
+            screens: float = 0.15) -> Reel:  # fmt: skip
+    """Slides of one deck, each held for `hold` seconds with its bullets appearing meanwhile. `head` and `screens` are the
+    chances of a speaker and of a screen recording: windows of different decks, scrolling."""
     deck = slides.Deck(fonts, photos, rng)
-    screen = rng.random() < 0.15  # a screen recording: windows of different decks, typing, scrolling
+    screen = rng.random() < screens
     shown, edges, at = [], [], 0.0
     while at < seconds:
         if screen and shown:
