@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mambamia_cli import models
-from mambamia_cli.training import align, edges, features, packages, styles, tune
+from mambamia_cli.training import align, edges, features, packages, plotting, styles, tune
 from mambamia_cli.training.config import Recipe
 
 STAGES = ("data", "align", "tune", "export")
@@ -105,3 +105,5 @@ def run(recipe: Recipe, work: Path, output: Path, stages: tuple[str, ...], log) 
     for stage in stages:
         log(f"stage {stage}")
         session.export(output) if stage == "export" else getattr(session, stage)()
+        if stage in ("align", "tune"):
+            plotting.draw_all(work)
