@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from mambamia_cli import models
+from mambamia_cli.language.lexicon import SCENE
 from mambamia_cli.training import align, edges, features, packages, plotting, styles, tune
 from mambamia_cli.training.config import Recipe
 
@@ -54,7 +55,7 @@ class Session:
 
     def lexicon(self) -> align.Lexicon:
         model, tokenizer = self.language_model()
-        words = [*self.names, *self.labels(), align.SCENE]
+        words = [*self.names, *self.labels(), SCENE]
         table = align.word_table(words, tokenizer, model.get_input_embeddings().weight.detach())
         return align.Lexicon(words, table)
 
