@@ -2,7 +2,7 @@
 
 For a word q and a frame's tokens, the odds are those of q's posterior in the lexicon (language/lexicon.py), q being as
 likely beforehand as a question makes it; words of the lexicon whose last word is q ("acoustic guitar" for "guitar") count as q. A
-frame takes its best token. Odds are averaged in the log over the frames next to it, since a thing stays for some frames.
+frame takes its best token. What a word has in common with any footage (`Lexicon.common`) is taken off. Odds are averaged in the log over the frames next to it, since a thing stays for some frames.
 """
 
 import math
@@ -24,11 +24,11 @@ class MatchRule:
     is in the video, 1 / (1 + exp(-slope (z - middle))). drop: a range goes on while log-odds are within `drop` of its best.
     """
 
-    smooth: float = 0.8
-    slope: float = 0.6
+    smooth: float = 0.6
+    slope: float = 0.4
     middle: float = 0.0
     drop: float = 4.0
-    weight: float = 1.0  # of the evidence beside the language model's log-probability of a choice
+    weight: float = 3.0  # of the evidence beside the language model's log-probability of a choice
     unsure: float = 0.4  # a confidence below this is said to be no answer
 
     @classmethod
@@ -65,7 +65,7 @@ def log_odds(lexicon: Lexicon, tokens: Tensor, words: Sequence[str], prior: floa
         own = torch.zeros(len(lexicon.words), dtype=torch.bool)
         own[members] = True
         odds = logits[..., own].logsumexp(-1) - logits[..., ~own].logsumexp(-1)  # (m, t)
-        rows.append(odds.amax(-1))
+        rows.append(odds.amax(-1) - lexicon.common[members].amax())
     return torch.stack(rows)  # (w, m)
 
 
