@@ -8,7 +8,6 @@ import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-
 LEVELS = ("shot", "scene", "chapter")
 """How finely a video is divided: see scenes.levels."""
 
@@ -122,7 +121,8 @@ class Evidence:
 @dataclass(frozen=True)
 class AnswerRecord:
     """`finish` is "stop" (the model ended), "length" (--max-tokens did), "repeat" (it began to repeat itself and was
-    stopped) or "choice". `choices` are (text, probability among them), likeliest first."""
+    stopped), "choice", or "evidence" (read off the frames that match the question's words). `confidence` in [0, 1] is the
+    calibrated chance that the answer is right, None where there is no measure of it. `unsure`: it is too low to be told. `choices` are (text, probability among them), likeliest first."""
 
     video: VideoRecord
     question: str
@@ -131,6 +131,7 @@ class AnswerRecord:
     sampling: SamplingRecord
     evidence: tuple[Evidence, ...] | None = None
     confidence: float | None = None
+    unsure: bool | None = None
     choices: tuple[tuple[str, float], ...] | None = None
     range: tuple[float, float] | None = None
     tool: ToolRecord | None = None
@@ -138,6 +139,30 @@ class AnswerRecord:
     memory_mib: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     schema: str = "mambamia.answer/1"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A thing that was looked for: where it is seen, best first, and the chance that it is in the video at all."""
+
+    query: str
+    presence: float
+    ranges: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True)
+class FindRecord:
+    """What `find` found of each query."""
+
+    video: VideoRecord
+    found: tuple[Sighting, ...]
+    sampling: SamplingRecord
+    range: tuple[float, float] | None = None
+    tool: ToolRecord | None = None
+    timing_s: dict[str, float] = field(default_factory=dict)
+    memory_mib: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    schema: str = "mambamia.find/1"
 
 
 @dataclass(frozen=True)

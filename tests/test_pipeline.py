@@ -54,8 +54,8 @@ def test_ask_one_gives_a_record_and_several_a_list_from_one_look(video):
     assert isinstance(one, AnswerRecord) and [r.question for r in many] == ["what is it?", "where?"]
     assert one.answer == many[0].answer != "" and one.finish == "length"
     assert many[0].timing_s["decode"] == many[1].timing_s["decode"]
-    assert (one.sampling.frames, one.sampling.kept, one.sampling.tokens_out) == (8, 8, 16)
-    assert one.sampling.tokens_in == 8 * 49 and one.video.duration == 8.0 and one.range == (0.0, 8.0)
+    assert (one.sampling.frames, one.sampling.kept, one.sampling.tokens_out) == (32, 32, 64)
+    assert one.sampling.tokens_in == 32 * 49 and one.video.duration == 8.0 and one.range == (0.0, 8.0)
 
 
 def test_the_answer_is_streamed_piece_by_piece(video):

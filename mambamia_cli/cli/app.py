@@ -19,7 +19,7 @@ from typing import Annotated, Any, Self
 import typer
 
 from mambamia_cli import __version__
-from mambamia_cli.cli import ask, bench, doctor, models, scenes, summarize, train
+from mambamia_cli.cli import ask, bench, doctor, evaluate, find, models, scenes, summarize, train
 from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.failures import translate
 from mambamia_cli.cli.output import UNENCODABLE, ReaderGone
@@ -59,6 +59,8 @@ def _main(version: Annotated[bool, typer.Option("--version", callback=_version, 
 app.command("ask")(ask.ask)
 app.command("scenes")(scenes.scenes)
 app.command("summarize")(summarize.summarize)
+app.command("find")(find.find)
+app.command("eval")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)

@@ -89,12 +89,20 @@ def _answer(video: Any, question: str, choices: tuple[str, ...] | None, options:
     record = video.ask(question, choices=choices, max_tokens=options.max_tokens,
                        on_text=pieces.write if options.format == "text" else None)  # fmt: skip
     if options.format == "text":
+        if record.unsure:
+            pieces.write(_doubtful(record))
         pieces.end(record, blank=headed)
     else:
         console.clear()
         output.write(to_json(record, indent=2 if options.format == "json" else None) + "\n")
     output.finish_record()
     _explain(record, console)
+
+
+def _doubtful(record: AnswerRecord) -> str:
+    """What is said in place of a guess."""
+    guess = f", perhaps {record.answer}" if record.finish != "evidence" or record.answer != "not seen" else ""
+    return f"not sure{guess} ({record.confidence or 0:.0%})"
 
 
 class _Stream:

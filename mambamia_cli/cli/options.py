@@ -28,7 +28,7 @@ class Options:
 
     fps: str | None = _option(
         None, "--fps", panel=SAMPLING, metavar="N",
-        help="Frames a second to look at: 2, 0.5, 30000/1001, or 'all'. Default 1; scenes and summarize 4.")  # fmt: skip
+        help="Frames a second to look at: 2, 0.5, 30000/1001, or 'all'. Default 4; ask and find fewer, down to 1, from ten minutes on.")  # fmt: skip
     max_frames: int | None = _option(
         None, "--max-frames", panel=SAMPLING, min=1, metavar="N",
         help="Look at no more than N frames, spread evenly. Says so when it bites.")  # fmt: skip

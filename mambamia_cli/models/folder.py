@@ -17,7 +17,8 @@ class ModelFolder:
     """What config.json says, checked. `vision` and `language_model` are names of embedded models, folders or hub ids.
 
     `token_budget`: visual tokens the language model was trained to see, None = what its context holds.
-    `scenes`: calibration of the peak rule, see scenes.peaks.PeakRule.from_config.
+    `scenes`: calibration of the peak rule, see scenes.peaks.PeakRule.from_config; `evidence`: that of matching words, see
+    language.matching.MatchRule.from_config.
     """
 
     path: Path
@@ -26,6 +27,7 @@ class ModelFolder:
     language_model: str
     token_budget: int | None = None
     scenes: dict[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
 
     @property
     def adapter(self) -> Path | None:
@@ -60,12 +62,13 @@ def read_folder(name: str) -> ModelFolder:
     for key in ("name", "vision", "language_model"):
         if not isinstance(config.get(key), str) or not config[key]:
             raise ModelError(f"the config.json of {path} lacks {key}", remedy)
-    budget, scenes = config.get("token_budget"), config.get("scenes", {})
+    budget, scenes, evidence = config.get("token_budget"), config.get("scenes", {}), config.get("evidence", {})
     if budget is not None and (type(budget) is not int or budget < 1):
         raise ModelError(f"the config.json of {path} has a token_budget that is not a whole number above 0", remedy)
-    if not isinstance(scenes, dict):
-        raise ModelError(f"the config.json of {path} has scenes that are not an object", remedy)
+    for key, value in (("scenes", scenes), ("evidence", evidence)):
+        if not isinstance(value, dict):
+            raise ModelError(f"the config.json of {path} has {key} that are not an object", remedy)
     missing = [part for part in _PARTS if not (path / part).is_file()]
     if missing:
         raise ModelError(f"the model {path} lacks {missing[0]}", "fetch or train it again")
-    return ModelFolder(path, config["name"], config["vision"], config["language_model"], budget, scenes)
+    return ModelFolder(path, config["name"], config["vision"], config["language_model"], budget, scenes, evidence)

@@ -26,7 +26,7 @@ class Answer:
 
 def kept_frames(
     index: Index, models: Models, budget: int | None, question: str, max_tokens: int,
-    *, within: Sequence[int] | None = None, most: int | None = None,
+    *, within: Sequence[int] | None = None, most: int | None = None, selection: str = "delta",
 ) -> list[int]:  # fmt: skip
     """The frames that the language model sees, in order of time: all of them where they fit, else by cumulative delta
     sampling with the threshold solved from the budget.
@@ -35,11 +35,12 @@ def kept_frames(
         budget: visual tokens; None = the model's own, else what its context holds.
         within: choose among these frames only.
         most: no more frames than this.
+        selection: "delta", or "uniform" to spread the same number of frames evenly, for comparison.
 
     Raises:
         UsageError: the budget is below one frame, or the question leaves no room for one.
     """
-    from mambamia_cli.compressor.select import select_frames, threshold_for_budget
+    from mambamia_cli.compressor.select import select_frames, threshold_for_budget, uniform_frames
     from mambamia_cli.language.prompt import prompt_length
 
     language, each = models.language, models.projector.config.tokens_per_frame
@@ -54,7 +55,8 @@ def kept_frames(
         kept = frames
         if limit < len(frames):
             delta = index.delta[frames]  # (m,)
-            kept = [frames[i] for i in select_frames(delta, threshold_for_budget(delta, limit))]
+            chosen = uniform_frames(len(frames), limit) if selection == "uniform" else select_frames(delta, threshold_for_budget(delta, limit))
+            kept = [frames[i] for i in chosen]
         length = prompt_length(language, [float(seconds[i]) for i in kept], each, question)
         if length <= room:
             return kept

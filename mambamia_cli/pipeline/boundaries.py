@@ -10,10 +10,12 @@ from mambamia_cli.records import Candidate
 from mambamia_cli.scenes.evidence import Evidence, EvidenceRule
 from mambamia_cli.scenes.refine import SIZE, RefineRule, Turn, find_cut, find_gradual
 
+_RULE = RefineRule()
+
 
 def refine(
     path: Path, times: np.ndarray, score: np.ndarray, at: Sequence[int], evidence: Evidence | None, *,
-    stream: int | None = None, rule: RefineRule = RefineRule(),
+    stream: int | None = None, rule: RefineRule = _RULE,
 ) -> list[Candidate]:  # fmt: skip
     """Where the change is that the sampled frames `at` stand for.
 

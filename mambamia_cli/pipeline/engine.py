@@ -12,6 +12,7 @@ from mambamia_cli.scenes.peaks import PeakRule
 if TYPE_CHECKING:
     from mambamia_cli.compressor.model import MambaMiaCompressor
     from mambamia_cli.language.lexicon import Lexicon
+    from mambamia_cli.language.matching import MatchRule
     from mambamia_cli.language.projector import Projector
 
 Progress = Callable[[str, float, float | None], None]
@@ -93,6 +94,13 @@ class Models:
                 "use the language model that it was trained with",
             )
         return model
+
+    @cached_property
+    def match(self) -> "MatchRule":
+        """How matches of words come to probabilities."""
+        from mambamia_cli.language.matching import MatchRule
+
+        return MatchRule.from_config(self.folder.evidence)
 
     @cached_property
     def lexicon(self) -> "Lexicon | None":

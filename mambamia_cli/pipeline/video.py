@@ -1,5 +1,6 @@
 """A video opened for questions. The same records as the command line's."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,17 +10,23 @@ from typing import Any, overload
 
 import mambamia_cli
 from mambamia_cli.errors import UsageError
+from mambamia_cli.language.intent import Intent
+from mambamia_cli.language.intent import read as read_intent
 from mambamia_cli.language.prompt import SUMMARY_QUESTION, TITLE_QUESTION, with_options
-from mambamia_cli.pipeline.answer import generate, kept_frames, likeliest, prompt
+from mambamia_cli.pipeline import sightings
+from mambamia_cli.pipeline.answer import Answer, generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, watch
 from mambamia_cli.records import (
     LEVELS,
     AnswerRecord,
     Candidate,
+    Evidence,
+    FindRecord,
     SamplingRecord,
     Scene,
     ScenesRecord,
+    Sighting,
     SummaryRecord,
     ToolRecord,
     VideoRecord,
@@ -30,6 +37,9 @@ from mambamia_cli.scenes import evidence, levels, marking, peaks
 Time = int | float | str | Fraction
 ASK_RATE, SCENES_RATE = Fraction(1), Fraction(4)
 """Frames a second looked at when nothing else is said. Markers need more than answers do."""
+
+MOST_FRAMES = Fraction(2400)
+"""`ask` and `find` look at short videos as closely as `scenes`, and at long ones at a rate that gives about so many frames."""
 
 TITLE_FRAMES, TITLE_TOKENS, MOST_TITLES = 16, 24, 40
 """A scene's title is made from so many of its frames and is so long; so many titles are read to the model for the paragraph."""
@@ -58,7 +68,8 @@ def open_video(
     """Open a file or URL. It is probed here (a URL is fetched into the cache); weights are loaded when first needed.
 
     Args:
-        fps: frames a second to look at; None = every frame. Unset: 1 for `ask`, 4 for `scenes` and `summarize`.
+        fps: frames a second to look at; None = every frame. Unset: 4, for `ask` and `find` fewer (down to 1) from ten
+            minutes on.
         max_frames: look at no more frames than this, spread evenly.
         start, end: seconds from the first frame, or text such as "1:35".
         token_budget: visual tokens the language model may see. None = the model's.
@@ -118,15 +129,18 @@ class Video:
 
     @overload
     def ask(self, question: str, /, *, choices: Sequence[str] | None = None, max_tokens: int = 128,
-            on_text: Callable[[str], None] | None = None) -> AnswerRecord: ...  # fmt: skip
+            on_text: Callable[[str], None] | None = None, by: str = "blend", selection: str = "delta") -> AnswerRecord: ...  # fmt: skip
     @overload
     def ask(self, first: str, second: str, /, *more: str, choices: Sequence[str] | None = None, max_tokens: int = 128,
-            on_text: Callable[[str], None] | None = None) -> list[AnswerRecord]: ...  # fmt: skip
+            on_text: Callable[[str], None] | None = None, by: str = "blend", selection: str = "delta") -> list[AnswerRecord]: ...  # fmt: skip
     def ask(self, *questions: str, choices: Sequence[str] | None = None, max_tokens: int = 128,
-            on_text: Callable[[str], None] | None = None) -> AnswerRecord | list[AnswerRecord]:  # fmt: skip
+            on_text: Callable[[str], None] | None = None, by: str = "blend",
+            selection: str = "delta") -> AnswerRecord | list[AnswerRecord]:  # fmt: skip
         """Answer one question (a record) or several (a list). `on_text` gets the answer piece by piece as it is made.
 
-        With `choices` the answer is the likeliest of them, and the record has the probability of each among them.
+        With `choices` the answer is the likeliest of them, and the record has the probability of each among them. What
+        frames match the question's words counts beside the language model (`by`: "blend", or "language" or "evidence"
+        alone), and alone says when a thing appears and whether it is there.
 
         Raises:
             UsageError: no question, an empty one, or a token budget below one frame.
@@ -134,8 +148,8 @@ class Video:
         if not questions or not all(question.strip() for question in questions):
             raise UsageError("a question is empty", "ask something, such as 'what happens in the video?'")
         _ = self.models.language  # bad weights are refused before an hour of frames is looked at
-        index = self.index()
-        records = [self._answer(index, question, choices, max_tokens, on_text) for question in questions]
+        index = self.index(default_rate=self._asking_rate())
+        records = [self._answer(index, question, choices, max_tokens, on_text, by, selection) for question in questions]
         return records[0] if len(records) == 1 else records
 
     def scenes(self, *, threshold: float | None = None, min_scene_len: float = 0.6, refine: bool = True, level: str = "shot") -> ScenesRecord:
@@ -191,23 +205,110 @@ class Video:
             warnings=(*self._doubts(index), *self.models.language.warnings),
         )  # fmt: skip
 
+    def find(self, *queries: str) -> FindRecord:
+        """Where things are seen: time ranges of each query, best first.
+
+        Raises:
+            UsageError: no query or an empty one, or a model without a lexicon.
+        """
+        if not queries or not all(query.strip() for query in queries):
+            raise UsageError("there is nothing to find", "name a thing, such as 'guitar'")
+        if self.models.folder.lexicon is None:
+            raise UsageError(f"the model {self.models.folder.name} has no lexicon to find words with", "use mambamia-tiny")
+        _ = self.models.language
+        index = self.index(default_rate=self._asking_rate())
+        began = time.perf_counter()
+        seen = [sightings.look_for(index, self.models, [query]) for query in queries]
+        return FindRecord(
+            video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(),
+            found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, self.models, 0)) for q, s in zip(queries, seen, strict=True)),
+            timing_s=_timing(index, began), memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
+        )  # fmt: skip
+
+    def _asking_rate(self) -> Fraction:
+        """SCENES_RATE for what is short: a thing of three seconds must not be missed. ASK_RATE from 40 minutes on."""
+        from mambamia_cli.video.probe import probe
+
+        length = probe(self.path, stream=self._spec.stream).duration
+        span = (self._spec.end or length or 0) - (self._spec.start or 0)
+        return max(ASK_RATE, min(SCENES_RATE, MOST_FRAMES / span)) if span > 0 else ASK_RATE
+
     def _answer(self, index: Index, question: str, choices: Sequence[str] | None, max_tokens: int,
-                on_text: Callable[[str], None] | None) -> AnswerRecord:  # fmt: skip
+                on_text: Callable[[str], None] | None, by: str, selection: str) -> AnswerRecord:  # fmt: skip
         began = time.perf_counter()
         self._progress("thinking", 0, None)
-        put = with_options(question, choices or ())
-        kept = kept_frames(index, self.models, self.token_budget, put, max_tokens)
-        embeds = prompt(index, self.models, kept, put)  # (l, width)
-        if choices is not None:
-            answer = likeliest(self.models, embeds, choices)
+        intent, seen = Intent(None), None
+        if self.models.lexicon is not None and by != "language":
+            intent = read_intent(question, self.models.lexicon.named(question), tuple(choices or ()))
+            seen = sightings.look_for(index, self.models, intent.things) if intent.kind and intent.things else None
+        if seen is not None and intent.kind in ("when", "exists"):
+            answer, confidence, ranges, kept = *self._read_off(intent, seen, choices), None
+            if on_text is not None and confidence >= self.models.match.unsure:
+                on_text(answer.text)
         else:
-            answer = generate(self.models, embeds, max_tokens, on_text, began)
+            answer, kept = self._told(index, question, choices, max_tokens, on_text, began, selection)
+            answer, confidence = self._weighed(answer, intent, seen, by)
+            ranges = self._leaned_on(index, answer.text, seen, intent)
         return AnswerRecord(
             video=self._video(index), question=question, answer=answer.text, finish=answer.finish,
-            sampling=self._sampling(index, kept), choices=answer.choices, range=index.range, tool=self._tool(),
+            sampling=self._sampling(index, kept), evidence=ranges or None,
+            confidence=None if confidence is None else round(confidence, 4),
+            unsure=None if confidence is None else confidence < self.models.match.unsure,
+            choices=answer.choices, range=index.range, tool=self._tool(),
             timing_s=_timing(index, began, llm=answer.seconds, first_token=answer.first_token),
             memory_mib=peak_memory_mib(), warnings=(*self._doubts(index), *self.models.language.warnings),
         )  # fmt: skip
+
+    def _told(self, index: Index, question: str, choices: Sequence[str] | None, max_tokens: int,
+              on_text: Callable[[str], None] | None, began: float, selection: str) -> tuple[Answer, list[int]]:  # fmt: skip
+        """What the language model says of the kept frames, and these."""
+        put = with_options(question, choices or ())
+        kept = kept_frames(index, self.models, self.token_budget, put, max_tokens, selection=selection)
+        embeds = prompt(index, self.models, kept, put)  # (l, width)
+        if choices is not None:
+            return likeliest(self.models, embeds, choices), kept
+        return generate(self.models, embeds, max_tokens, on_text, began), kept
+
+    def _read_off(self, intent: Intent, seen: Any, choices: Sequence[str] | None) -> tuple[Answer, float, tuple[Evidence, ...]]:
+        """A question of when or whether, answered from the frames alone: -> answer, confidence, ranges."""
+        chance = float(seen.presence[0])
+        ranges = sightings.found(seen, self.models, 0)
+        if intent.kind == "when":
+            ranges = ranges or sightings.found(seen, self.models, 0, least=0.0, most=1)
+            text = f"at {sightings.clock(ranges[0].start)}" if ranges else "not seen"
+            return Answer(text, "evidence", 0.0), chance, ranges
+        said = {(c.strip().lower()): c for c in choices or ("yes", "no")}
+        yes, no = said.get("yes", "yes"), said.get("no", "no")
+        listed = tuple(sorted(((yes, round(chance, 4)), (no, round(1 - chance, 4))), key=lambda pair: -pair[1]))
+        answer = Answer(listed[0][0], "evidence", 0.0, choices=listed if choices else None)
+        return answer, max(chance, 1 - chance), ranges if chance >= 0.5 else ()
+
+    def _weighed(self, answer: Answer, intent: Intent, seen: Any, by: str) -> tuple[Answer, float | None]:
+        """The language model's choice weighed with the evidence: -> answer, confidence."""
+        if answer.choices is None:
+            return answer, None
+        scores = {text: math.log(max(share, 1e-6)) for text, share in answer.choices}
+        known = sightings.likelihoods(intent, seen) if seen is not None else None
+        if known is not None and set(intent.things) == set(scores):
+            for thing, score in zip(intent.things, known, strict=True):
+                scores[thing] = (0.0 if by == "evidence" else scores[thing]) + self.models.match.weight * float(score)
+        top = max(scores.values())
+        shares = {text: math.exp(score - top) for text, score in scores.items()}
+        total = sum(shares.values())
+        listed = tuple(sorted(((text, round(share / total, 4)) for text, share in shares.items()), key=lambda pair: -pair[1]))
+        return replace(answer, text=listed[0][0], choices=listed), listed[0][1]
+
+    def _leaned_on(self, index: Index, text: str, seen: Any, intent: Intent) -> tuple[Evidence, ...]:
+        """Where the things that an answer names are seen."""
+        if self.models.lexicon is None:
+            return ()
+        named = [text] if seen is not None and text in intent.things else self.models.lexicon.named(text)[:4]
+        if not named:
+            return ()
+        if seen is None or named[0] not in seen.words:
+            seen = sightings.look_for(index, self.models, named)
+        ranges = [r for word in named for r in sightings.found(seen, self.models, seen.words.index(word), most=5)]
+        return tuple(sorted(ranges, key=lambda r: -r.score))
 
     def _mark(self, index: Index, threshold: float | None, min_scene_len: float) -> tuple[Scene, ...]:
         wanted = self.models.rule.threshold if threshold is None else threshold

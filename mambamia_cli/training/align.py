@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambamia_cli.compressor.model import CompressorConfig, MambaMiaCompressor
-from mambamia_cli.language.lexicon import SCENE, Lexicon, word_point
+from mambamia_cli.language.lexicon import Lexicon, word_point
 from mambamia_cli.language.projector import Projector, ProjectorConfig
 from mambamia_cli.training import features
 from mambamia_cli.training.checkpoint import Run, cosine, set_rate
@@ -53,7 +53,7 @@ class AlignConfig:
 
 def word_table(words: list[str], tokenizer, embeddings: Tensor) -> Tensor:
     """-> (v, width): the points of words in the language model's table."""
-    ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+    ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
     return torch.stack([word_point(w, ids, lambda i: embeddings[i]) for w in words])
 
 

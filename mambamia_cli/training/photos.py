@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def continuous(clips: dict[str, np.ndarray], *, alike: float = 0.7, shortest: in
         norm = np.sqrt((small**2).sum(1)) + 1e-6
         likeness = (small[1:] * small[:-1]).sum(1) / (norm[1:] * norm[:-1])  # (m - 1,)
         edges = [0, *(np.flatnonzero(likeness < alike) + 1), len(frames)]
-        for k, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
+        for k, (begin, end) in enumerate(pairwise(edges)):
             if end - begin >= shortest:
                 parts[f"{name}#{k}"] = frames[begin:end]
     return parts

@@ -1,0 +1,96 @@
+"""`mambamia eval`: how many questions with known answers are answered right."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mambamia_cli.cli import inputs
+from mambamia_cli.cli.console import Console
+from mambamia_cli.cli.options import ENGINE, FRAMES, LANGUAGE, Options, takes
+from mambamia_cli.errors import InputError, OutputError, UsageError
+
+
+@takes(*FRAMES, *LANGUAGE, *ENGINE, "json", "quiet", "verbose", "debug")
+def evaluate(
+    rows: Annotated[str, typer.Argument(metavar="FILE.jsonl", show_default=False,
+        help='Rows {"id", "video", "question", "answer", "options"?, "kind"?}; videos are found beside the file.')],
+    predictions: Annotated[str | None, typer.Option("--predictions", metavar="OUT.jsonl", show_default=False,
+        help="Write a line for each answered row. Rows that are there already are not asked again.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", show_default=False, help="The first N rows only.")] = None,
+    blend: Annotated[str, typer.Option("--answer-by", metavar="blend|language|evidence",
+        help="What chooses among options: the language model, what the frames match, or both.")] = "blend",
+    selection: Annotated[str, typer.Option("--selection", metavar="delta|uniform",
+        help="How kept frames are chosen, at equal tokens.")] = "delta",
+    *,
+    options: Options,
+) -> Callable[[], int]:  # fmt: skip
+    """Score questions with known answers: accuracy by kind with 95 % intervals."""
+    from mambamia_cli.models.folder import read_folder
+    from mambamia_cli.pipeline.evaluate import Prediction, read_rows
+
+    for flag, value, known in (("--answer-by", blend, ("blend", "language", "evidence")), ("--selection", selection, ("delta", "uniform"))):
+        if value not in known:
+            raise UsageError(f"{flag} {value} is not known", f"use one of {', '.join(known)}")
+    path = Path(rows)
+    wanted = read_rows(path)[:limit]
+    read_folder(options.model)
+    done: dict[str, Prediction] = {}
+    if predictions is not None:
+        inputs.check_not_input(predictions, [rows], "--predictions")
+        if Path(predictions).exists():
+            done = _resumed(Path(predictions), {row.id for row in wanted})
+    return lambda: _run(path, wanted, done, predictions, {"by": blend, "selection": selection}, options)
+
+
+def _resumed(path: Path, ids: set[str]) -> dict:
+    """Predictions written by an earlier run. A last line cut short by a crash is dropped."""
+    from mambamia_cli.pipeline.evaluate import Prediction
+
+    found, whole = {}, []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            made = Prediction(**json.loads(line))
+        except (ValueError, TypeError):
+            break
+        whole.append(line)
+        if made.id in ids:
+            found[made.id] = made
+    else:
+        return found
+    if len(whole) == 0 and path.stat().st_size:
+        raise InputError(f"{path} holds no predictions", "give --predictions the name of a new file")
+    path.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+    return found
+
+
+def _run(path: Path, wanted: list, done: dict, predictions: str | None, asking: dict, options: Options) -> int:
+    from mambamia_cli.pipeline.evaluate import evaluate as ask_all
+    from mambamia_cli.pipeline.evaluate import summary, table
+
+    console = Console(quiet=options.quiet, verbose=options.verbose)
+    models = inputs.engine(options, console)
+    console.begin(path.name)
+    made = dict(done)
+    try:
+        sink = open(predictions, "a", encoding="utf-8") if predictions is not None else None  # noqa: SIM115
+    except OSError as error:
+        raise OutputError(f"cannot write {predictions}: {(error.strerror or 'failed').lower()}", "choose another place") from None
+    try:
+        for one in ask_all(wanted, path.parent, lambda name: inputs.opened(name, options, models, console), done=done,
+                           on_error=lambda row, error: console.error(f"{row}: {error}"), **asking):  # fmt: skip
+            made[one.id] = one
+            console.progress("asking", len(made), len(wanted))
+            if sink is not None:
+                sink.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
+                sink.flush()
+    finally:
+        if sink is not None:
+            sink.close()
+    console.clear()
+    lines = summary([made[row.id] for row in wanted])
+    typer.echo(json.dumps(lines, indent=2) if options.json else table(lines))
+    return 0

@@ -1,0 +1,54 @@
+"""`mambamia find`: when things are seen in a video."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from mambamia_cli.cli import inputs
+from mambamia_cli.cli.console import Console, one_line
+from mambamia_cli.cli.options import ENGINE, FRAMES, IO, Options, takes
+from mambamia_cli.records import FindRecord, timecode, to_json
+
+
+@takes(*FRAMES, *ENGINE, *IO)
+def find(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False, help="A file or URL.")],
+    queries: Annotated[list[str], typer.Argument(metavar="THING...", show_default=False, help="A word or a few: guitar, 'fire truck'.")],
+    *,
+    options: Options,
+) -> Callable[[], int]:  # fmt: skip
+    """Find when things are seen: time ranges, best first."""
+    from mambamia_cli.errors import UsageError
+
+    if any(not query.strip() for query in queries):
+        raise UsageError("there is nothing to find", "name a thing, such as 'guitar'")
+    output = inputs.plan([video], options)
+
+    def run() -> int:
+        console = Console(quiet=options.quiet, verbose=options.verbose)
+        models = inputs.engine(options, console)
+
+        def work(source: str) -> None:
+            record = inputs.opened(source, options, models, console).find(*queries)
+            console.clear()
+            indent = 2 if options.format == "json" else None
+            output.write((render(record) if options.format == "text" else to_json(record, indent=indent)) + "\n")
+            output.finish_record()
+
+        with output:
+            return inputs.each([video], options, console, output, work)
+
+    return run
+
+
+def render(record: FindRecord) -> str:
+    """The record as text."""
+    lines = []
+    for sighting in record.found:
+        if not sighting.ranges:
+            lines.append(f"{one_line(sighting.query)}: not seen ({sighting.presence:.0%})")
+            continue
+        lines.append(f"{one_line(sighting.query)}:")
+        lines += [f"  {r.timecode}  to  {timecode(r.end)}   {r.score:.0%}" for r in sighting.ranges]
+    return "\n".join(lines)

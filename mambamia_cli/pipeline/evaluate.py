@@ -1,0 +1,162 @@
+"""Questions with known answers over many videos: predictions as they are made, accuracy by kind with intervals.
+
+A row is {"id", "video", "question", "answer"} with "options" (a list) and "kind" where it has them. Videos are found
+beside the file of rows. Rows are asked video by video, each looked at once.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mambamia_cli.errors import InputError, MambamiaError
+
+WHEN_REACH = 2.0
+"""Seconds by which the middle of the first evidence range may miss a time that was asked for."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question about a video file. `answer` is text, or seconds for a time."""
+
+    id: str
+    video: str
+    question: str
+    answer: str | float
+    options: tuple[str, ...] = ()
+    kind: str = "all"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What came of a row; `error` in place of an answer where the video or the question failed."""
+
+    id: str
+    kind: str
+    video: str
+    question: str
+    answer: str | float
+    predicted: str | float | None
+    right: bool
+    confidence: float | None = None
+    error: str | None = None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a JSON lines file. Raises InputError that names the first bad line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text ({error})", "give a file of JSON lines") from None
+    rows, seen = [], set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        row = _row(line, f"line {number} of {path}")
+        if row.id in seen:
+            raise InputError(f"line {number} of {path} repeats the id {row.id!r}", "give every row its own id")
+        seen.add(row.id)
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path} holds no rows", "give one JSON object a line")
+    return rows
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        data = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON ({error})", "give one JSON object a line") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{where} is not an object", 'write {"id": ..., "video": ..., "question": ..., "answer": ...}')
+    for key in ("id", "video", "question", "answer"):
+        if not isinstance(data.get(key), (str, int, float)) or isinstance(data[key], bool) or data[key] == "":
+            raise InputError(f"{where} lacks {key!r}", "give id, video, question and answer")
+    options = data.get("options") or ()
+    if not isinstance(options, (list, tuple)) or not all(isinstance(o, str) and o.strip() for o in options):
+        raise InputError(f"{where} has options that are not a list of texts", "correct it or leave it out")
+    answer = data["answer"] if isinstance(data["answer"], str) else float(data["answer"])
+    return Row(str(data["id"]), str(data["video"]), str(data["question"]), answer, tuple(options), str(data.get("kind") or "all"))
+
+
+def evaluate(rows: Sequence[Row], folder: Path, opened: Callable[[str], Any], *, done: dict[str, Prediction] | None = None,
+             on_error: Callable[[str, Exception], None] | None = None, **asking: Any) -> Iterator[Prediction]:  # fmt: skip
+    """Ask all rows that are not `done`, video by video. `opened`: path -> pipeline.Video; `asking` goes to Video.ask.
+
+    A video that fails gives each of its rows an error; the rest are asked.
+    """
+    waiting: dict[str, list[Row]] = {}
+    for row in rows:
+        if not done or row.id not in done:
+            waiting.setdefault(row.video, []).append(row)
+    for name, asked in waiting.items():
+        path, video, problem = folder / name, None, None
+        try:
+            video = opened(str(path))
+        except MambamiaError as error:
+            problem = error
+        for row in asked:
+            try:
+                if problem is not None:
+                    raise problem
+                record = video.ask(row.question, choices=row.options or None, **asking)
+                yield judged(row, record)
+            except MambamiaError as error:
+                if on_error is not None:
+                    on_error(row.id, error)
+                yield Prediction(row.id, row.kind, row.video, row.question, row.answer, None, False, error=str(error))
+
+
+def judged(row: Row, record: Any) -> Prediction:
+    """A record beside what was wanted. A time is right within WHEN_REACH of the middle of the first evidence range."""
+    predicted: str | float | None = record.answer
+    if isinstance(row.answer, float) and not row.options:
+        first = record.evidence[0] if record.evidence else None
+        predicted = None if first is None else (first.start + first.end) / 2
+        right = predicted is not None and abs(predicted - row.answer) <= WHEN_REACH
+    else:
+        right = normal(str(predicted)) == normal(str(row.answer))
+    return Prediction(row.id, row.kind, row.video, row.question, row.answer, predicted, right, record.confidence)
+
+
+def normal(text: str) -> tuple[str, ...]:
+    """Texts that say the same become equal: case, articles, final dots; lists joined by commas or "and" as sorted parts."""
+    parts = re.split(r",|\band\b", text.lower())
+    cleaned = (re.sub(r"\b(the|a|an)\b|[^\w\s-]", " ", part) for part in parts)
+    return tuple(sorted(filter(None, (" ".join(part.split()) for part in cleaned))))
+
+
+def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a share, 95 % by default."""
+    if not count:
+        return 0.0, 1.0
+    share, spread = right / count, z * z / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def summary(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Accuracy by kind, in order of appearance, then over all: {"kind", "count", "right", "accuracy", "low", "high", "errors"}."""
+    kinds = list(dict.fromkeys(p.kind for p in predictions))
+    groups = [(kind, [p for p in predictions if p.kind == kind]) for kind in kinds]
+    if len(groups) > 1:
+        groups.append(("all", list(predictions)))
+    lines = []
+    for kind, group in groups:
+        right = sum(p.right for p in group)
+        low, high = wilson(right, len(group))
+        lines.append({"kind": kind, "count": len(group), "right": right, "accuracy": round(right / max(1, len(group)), 4),
+                      "low": round(low, 4), "high": round(high, 4), "errors": sum(p.error is not None for p in group)})  # fmt: skip
+    return lines
+
+
+def table(lines: Sequence[dict[str, Any]]) -> str:
+    """The summary as text."""
+    head = f"{'kind':<12}{'right':>7}{'of':>6}{'accuracy':>10}   95 % interval"
+    rows = [f"{s['kind']:<12}{s['right']:>7}{s['count']:>6}{s['accuracy']:>9.1%}   {s['low']:.1%} to {s['high']:.1%}"
+            + (f"   {s['errors']} failed" if s["errors"] else "") for s in lines]  # fmt: skip
+    return "\n".join([head, *rows])

@@ -1,0 +1,94 @@
+"""Where in a video the words of a question are seen, and what answers follow from that alone.
+
+Presence and time of each word come from matching (language/matching.py). A choice's probability follows from both: to be first,
+a thing must be present, and whatever is seen earlier must not be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mambamia_cli.language.intent import Intent
+from mambamia_cli.pipeline.engine import Models
+from mambamia_cli.pipeline.index import Index
+from mambamia_cli.records import Evidence, timecode
+
+_BLOCK = 2048
+"""Frames whose tokens are read and matched at once: bounds the memory for long videos."""
+
+TINY = 1e-4
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """Log-odds (w, m) of `words` in the frames of an index, smoothed in time; `presence` (w,) of each word in the video."""
+
+    words: tuple[str, ...]
+    odds: np.ndarray
+    presence: np.ndarray
+    times: np.ndarray
+    end: float
+
+    @property
+    def best(self) -> np.ndarray:
+        """(w,) the time at which each word is seen best."""
+        return self.times[self.odds.argmax(1)]
+
+
+def look_for(index: Index, models: Models, words: Sequence[str]) -> Sightings:
+    """Match words, known to the lexicon or not, against every frame looked at."""
+    import torch
+
+    from mambamia_cli.language.lexicon import word_point
+    from mambamia_cli.language.matching import log_odds, smoothed
+    from mambamia_cli.language.projector import frozen_tokens
+
+    assert models.lexicon is not None and index.anchors is not None
+    language, plain = models.language, [word.strip().lower() for word in words]
+    lexicon = models.lexicon.extended(plain, lambda word: word_point(word, language.tokenize, language.embed))
+    rows, m = [], len(index.times)
+    with torch.inference_mode():
+        for at in range(0, m, _BLOCK):
+            anchors = index.anchors.read(list(range(at, min(at + _BLOCK, m)))).to(models.device)  # (k, g, d)
+            rows.append(log_odds(lexicon, frozen_tokens(models.projector, anchors).cpu(), plain))  # (w, k)
+        odds = smoothed(torch.cat(rows, 1), index.seconds, models.match.smooth)  # (w, m)
+        presence = models.match.presence(odds.amax(1))  # (w,)
+    return Sightings(tuple(words), odds.numpy(), presence.numpy(), index.seconds, index.range[1])
+
+
+def found(seen: Sightings, models: Models, word: int, *, least: float = 0.5, most: int = 20) -> tuple[Evidence, ...]:
+    """The time ranges in which a word is seen with a probability of at least `least`, best first."""
+    import torch
+
+    from mambamia_cli.language.matching import ranges
+
+    rule = models.match
+    floor = rule.middle + float(np.log(max(least, TINY) / max(1 - least, TINY))) / rule.slope
+    stretches = ranges(seen.odds[word], seen.times, least=floor, drop=rule.drop, end=seen.end, most=most)
+    return tuple(
+        Evidence(round(s.start, 3), round(s.end, 3), timecode(s.start), round(float(rule.presence(torch.tensor(s.peak))), 4))
+        for s in stretches
+    )
+
+
+def likelihoods(intent: Intent, seen: Sightings) -> np.ndarray | None:
+    """log-probability of each thing as the answer, (w,), normalised; None for a kind that evidence does not decide."""
+    present = np.clip(seen.presence.astype(np.float64), TINY, 1 - TINY)
+    if intent.kind == "appear":
+        # One of them is there: each hypothesis is that this one is and the others may be anything.
+        score = np.log(present / (1 - present))
+    elif intent.kind in ("first", "last"):
+        when = seen.best if intent.kind == "first" else -seen.best
+        sooner = when[None, :] < when[:, None]  # (w, w) [i, j]: j comes before i
+        score = np.log(present) + (sooner * np.log(1 - present)[None, :]).sum(1)
+    else:
+        return None
+    return score - np.logaddexp.reduce(score)
+
+
+def clock(seconds: float) -> str:
+    """A time as a person says it: "12 s (0:12)"."""
+    whole = round(seconds)
+    shown = f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02d}"
+    return f"{whole} s ({shown})"
