@@ -6,7 +6,8 @@ measured for every looked-at frame i; each names one way in which an editor chan
     gone   Cuts and slide changes. Between frames a in {i-3 .. i-1} and b in {i .. i+2}: of the blocks of a with structure
            (standard deviation above SIGMA), the share whose normalised cross-correlation with the same block of b is below
            ALIKE. Of all nine pairs the smallest counts, so that what comes back (a flash, a shake) is not gone. Blocks that
-           move anyway (they changed from the frame before a, or to the frame after b: a speaker, a pointer) are left out.
+           move anyway (they changed from the frame before a, or to the frame after b: a speaker, a pointer) are left out,
+           and DOUBT times their part of all standing blocks is taken off: where nearly all moves, only a whole loss counts.
            A new slide loses what stood on the last one; a bullet that appears loses nothing, and as correlation does
            not see brightness, a text that is dimmed loses nothing either.
     mixed  Dissolves. Frame i regressed on frames i-k and i+k, k = 2 .. 5: the share R^2 of it that the two explain together,
@@ -36,6 +37,9 @@ SPANS = (2, 3, 4, 5)
 
 DIM = 0.15
 """A block whose structure shrinks below this part of its strength has vanished, not been dimmed."""
+
+DOUBT = 0.6
+"""Taken off `gone` by the share of the standing blocks that move anyway: where all moves, little vouches for all."""
 
 STAYS = (2, 3, 4)
 
@@ -96,10 +100,11 @@ class EvidenceStream:
                 a, b = np.maximum(here - back, 0), np.minimum(here + ahead, last)
                 _, vanished, kept = self._compare(a, b, norms)
                 restless = moved[a] | moved[np.minimum(b + 1, last)] & (b < last)[:, None]
-                lost, held = (vanished & ~restless).sum(1), (kept & ~restless).sum(1)
-                share = np.where(lost + held >= FEWEST, lost / np.maximum(lost + held, 1), np.nan)
+                lost, held, stood = (vanished & ~restless).sum(1), (kept & ~restless).sum(1), (vanished | kept).sum(1)
+                judged = lost + held
+                share = np.where(judged >= FEWEST, lost / np.maximum(judged, 1) - DOUBT * (1 - judged / np.maximum(stood, 1)), np.nan)
                 least = np.fmin(least, share)
-        return np.where(np.isinf(least), np.nan, least)
+        return np.where(np.isinf(least), np.nan, np.maximum(least, 0))
 
     def _stays(self, here: np.ndarray, norms: np.ndarray) -> np.ndarray:
         """-> (n,)"""
@@ -167,7 +172,7 @@ class EvidenceRule:
     """How the contrast of delta and the evidence come to one score. `*_slope` is the half-width of the zone of doubt.
 
         e     = max((gone - cut) / cut_slope, (mixed - dissolve) / dissolve_slope, (faded - fade) / fade_slope)
-        e     = clip(e, - (doubt + (2 - doubt) * stays), 2)
+        e     = clip(e, - (doubt + (2 - doubt) * stays), 2)     (and a fiftieth of what is beyond 2)
         own   = contrast / threshold, at most 2
         score = max(0, 1 + (own - 1 + e) / 2) * threshold
 
@@ -191,7 +196,9 @@ def combine(contrast: np.ndarray, threshold: float, evidence: Evidence, rule: Ev
         return contrast
     gradual = np.maximum((evidence.mixed - rule.dissolve) / rule.dissolve_slope, (evidence.faded - rule.fade) / rule.fade_slope)
     sure = np.fmax((evidence.gone - rule.cut) / rule.cut_slope, gradual)  # (m,)
-    sure = np.clip(sure, -(rule.doubt + (2 - rule.doubt) * np.clip(np.nan_to_num(evidence.stays), 0, 1)), 2.0)
+    lowest = -(rule.doubt + (2 - rule.doubt) * np.clip(np.nan_to_num(evidence.stays), 0, 1))
+    # Beyond 2 it grows only so much that of two frames the surer one stays the higher.
+    sure = np.maximum(np.minimum(sure, 2.0) + 0.02 * np.clip(sure - 2, 0, 8), lowest)
     own = np.minimum(contrast / threshold, 2.0)  # (m,)
     blind = np.isnan(evidence.gone) & (gradual < 0)
     return np.where(blind, own, np.maximum(1 + (own - 1 + sure) / 2, 0)) * threshold
