@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -41,11 +42,23 @@ class TransformersLanguageModel:
             small = self.model.num_parameters() <= SMALL_MODEL
             self.quant = "fp32" if small else "bf16"
             self.model = self.model.to(torch.float32 if small else torch.bfloat16)
-        config = self.model.config
-        self.tokenizer = _load_tokenizer(source, self.model)
+        self._prepare(_load_tokenizer(source, self.model), _revision(source, self.model.config, adapter))
+
+    @classmethod
+    def around(cls, model, tokenizer: TransformersTokenizer, *, name: str, quant: str, device: str, revision: str,
+               warnings: tuple[str, ...] = ()) -> Self:  # fmt: skip
+        """The same around a model that is loaded already."""
+        own = cls.__new__(cls)
+        own.name, own.device, own.quant, own.warnings, own.model = name, device, quant, warnings, model
+        for warning in warnings:
+            log.warning(warning)
+        own._prepare(tokenizer, revision)
+        return own
+
+    def _prepare(self, tokenizer: TransformersTokenizer, revision: str) -> None:
+        self.tokenizer, self.revision = tokenizer, revision
         self.width = self.model.get_input_embeddings().weight.shape[1]
-        self.context_length = getattr(config, "max_position_embeddings", None) or NO_LIMIT
-        self.revision = _revision(source, config, adapter)
+        self.context_length = getattr(self.model.config, "max_position_embeddings", None) or NO_LIMIT
         parameters = inspect.signature(self.model.forward).parameters
         # State-space models name their cache differently; the object handed on is of the same kind.
         self._cache_name = "cache_params" if "cache_params" in parameters else "past_key_values"
@@ -167,11 +180,11 @@ def _load(source: Path | str, quant: str, device: str, adapter: Path | None):
     if missing := sorted(report["missing_keys"]):  # transformers would start them at random and go on
         raise ModelError(f"{source} lacks {len(missing)} weights ({missing[0]}, ...)", "get the model again")
     if quant in ("nf4", "fp4") and device == "cpu":
-        _unpack_odd_rows(model)
+        unpack_odd_rows(model)
     return model.eval() if quant in ("nf4", "fp4", "int8") else model.to(device).eval()
 
 
-def _unpack_odd_rows(model) -> None:
+def unpack_odd_rows(model) -> None:
     """Keep bitsandbytes from repacking layers that its AVX-512 kernel refuses: it wants rows in blocks of 32.
 
     Mamba2's in_proj (2 * inner + 2 * state + heads rows) is such a layer; it then takes the plain 4-bit path.

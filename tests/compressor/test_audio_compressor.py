@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from fixtures.relatives import compress
 
 from mambamia_cli.compressor.audio import AudioCompressor, AudioCompressorConfig, AudioStream
 from mambamia_cli.errors import ModelError
@@ -21,44 +21,13 @@ def small(**changes) -> AudioCompressor:
     return model
 
 
-def reference(model: AudioCompressor, features: torch.Tensor) -> torch.Tensor:
-    """features (l, input) -> (r, output), written anew from the published description."""
-    from transformers import Mamba2Config
-    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
-
-    c, state = model.config, model.state_dict()
-    inner = int(c.hidden_size * c.expand)
-    config = Mamba2Config(hidden_size=c.hidden_size, num_heads=inner // 64, head_dim=64, n_groups=1, expand=int(c.expand), state_size=c.state_size,
-                          chunk_size=256, conv_kernel=4, layer_norm_epsilon=1e-5)  # fmt: skip
-    blocks = -(-len(features) // c.block)
-    padded = torch.zeros(blocks * c.block, c.input_size)
-    padded[: len(features)] = features
-    x = padded.view(blocks, c.block, -1)
-    if "input_proj.weight" in state:
-        x = nn.functional.linear(x, state["input_proj.weight"], state["input_proj.bias"])
-    x = torch.cat([x, state["query_token"].expand(blocks, 1, -1)], 1)  # (r, k + 1, d)
-    for i in range(c.num_layers):
-        part = {k.removeprefix(f"model.layers.{i}."): v for k, v in state.items() if k.startswith(f"model.layers.{i}.")}
-        mixer = Mamba2Mixer(config, 0)
-        mixer.load_state_dict({k.removeprefix("mixer."): v for k, v in part.items() if k.startswith("mixer.")})
-        normed = nn.functional.rms_norm(x, (c.hidden_size,), part["norm.weight"], 1e-5)
-        query = normed[:, -1]
-        alpha = torch.softmax(query @ part["weight_fc.weight"].T + part["weight_fc.bias"], -1)  # (r, k)
-        gate = 0.01 + 0.98 * torch.sigmoid(query @ part["gate_fc.weight"].T + part["gate_fc.bias"])  # (r, 1)
-        gathered = (normed[:, :-1] * alpha[..., None]).sum(1)
-        normed = torch.cat([normed[:, :-1], ((1 - gate) * query + gate * gathered)[:, None]], 1)
-        x = x + mixer(normed.flatten(0, 1)[None])[0].view_as(x)
-    out = nn.functional.rms_norm(x[:, -1], (c.hidden_size,), state["model.norm_f.weight"], 1e-5)
-    return nn.functional.linear(out, state["output_proj.weight"], state["output_proj.bias"]) if "output_proj.weight" in state else out
-
-
 @pytest.mark.parametrize("length", [1, 5, 12, 65])
 @pytest.mark.parametrize("sizes", [{}, {"input_size": 64, "output_size": 64}], ids=["projected", "bare"])
 def test_equals_the_reference(length, sizes):
     model = small(**sizes)
     features = torch.randn(length, model.config.input_size)
     with torch.inference_mode():
-        got, wanted = model(features), reference(model, features)
+        got, wanted = model(features), compress(model, features)
     assert got.shape == (-(-length // 5), model.config.output_size)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 

@@ -1,0 +1,186 @@
+"""A UniMambaMia checkpoint, loaded and made to answer.
+
+Prompt: the chat template with Qwen's default system message; in the user's turn the frames, a newline, the question. A frame
+is its visual tokens, its share of the sound's tokens, and one learned vector that ends it. No times are told.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mambamia_cli.errors import ModelError
+from mambamia_cli.language.loading import empty, fill, quantize_linears
+from mambamia_cli.language.model import has_bitsandbytes, memory_guard
+from mambamia_cli.language.packing import source_identity
+from mambamia_cli.language.tokenizer import TransformersTokenizer
+from mambamia_cli.language.transformers_lm import TransformersLanguageModel, available_quant, unpack_odd_rows
+from mambamia_cli.language.unimambamia.config import CONTEXT, SYSTEM, RelativeConfig, read_config
+from mambamia_cli.language.unimambamia.senses import Hearing, Sight
+from mambamia_cli.models.checkpoint import Checkpoint
+
+_END = "<|im_end|>"
+_SIGHT = {"model.vision_tower.vision_tower.": "sight.", "model.mm_projector.": "sight.projector."}
+_HEARING = {"model.audio_tower.model.": "hearing.encoder.", "model.mm_audio_projector.": "hearing.compressor."}
+_UNUSED = ("text_model.", "logit_", "head.", "post_layernorm.")  # of a tower, behind the layer that is read
+_STATE_OF = "model.mm_audio_projector.model.layers.0.mixer.conv1d.weight"
+
+
+class _Parts(nn.Module):
+    """The whole checkpoint as one tree, so that one pass over its shards fills all of it."""
+
+    def __init__(self, config: RelativeConfig, shapes: dict[str, tuple[int, ...]]):
+        from transformers import Qwen2Config, Qwen2ForCausalLM
+
+        super().__init__()
+        text = Qwen2Config.from_dict(config.text)
+        text.tie_word_embeddings = bool(config.text.get("tie_word_embeddings", False))
+        self.language = Qwen2ForCausalLM(text)
+        self.sight = Sight(config, text.hidden_size)
+        self.hearing: Hearing | None = None
+        if config.audio is not None:
+            self.hearing = Hearing(config, text.hidden_size, _state_size(config, shapes))
+
+
+class UniMambaMia:
+    """`lm` is the language model; `frame_tokens` those of a frame without sound. Raises ModelError, OutOfMemoryError.
+
+    quant: of the language model; the towers and projectors stay in the type that it computes in. "auto" is nf4 where
+    bitsandbytes is, but float32 for a tiny one.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], *, name: str, quant: str = "auto", device: str = "cpu",
+                 hear: bool = True, allow_pickle: bool = False):  # fmt: skip
+        self.config = read_config(folder, config, hear=hear)
+        checkpoint = Checkpoint(folder, allow_pickle=allow_pickle)
+        shapes = checkpoint.shapes()
+        quant, warnings = resolve_quant(quant, device, shapes)
+        dtype = torch.float32 if quant == "fp32" or (device == "cpu" and quant != "bf16") else torch.bfloat16
+        with memory_guard("loading the model", "--quant nf4 or --no-audio"):
+            parts = _empty_parts(folder, self.config, shapes)
+            quantize_linears(parts.language, quant, dtype)
+            tied = ("language.lm_head.weight",) if parts.language.config.tie_word_embeddings else ()
+            fill(parts, checkpoint, lambda tensor: _rename(tensor, self.config), dtype=dtype, device=device, optional=tied)
+            if tied:
+                parts.language.lm_head.weight = parts.language.model.embed_tokens.weight
+        if device == "cpu":
+            unpack_odd_rows(parts.language)
+        parts.eval()
+        self.sight, self.hearing = parts.sight, parts.hearing
+        tokenizer = _tokenizer(folder, config)
+        identity = [source_identity(folder), "deaf" if self.hearing is None else "hearing"]
+        revision = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+        self.lm = TransformersLanguageModel.around(parts.language, tokenizer, name=name, quant=quant, device=device,
+                                                   revision=revision, warnings=warnings)  # fmt: skip
+        self.lm.context_length = min(self.lm.context_length, CONTEXT)
+
+    def lay_out(self, frames: Tensor, sound: Tensor | None) -> Tensor:
+        """frames (m, t, d), sound (a, d) -> (l, d): what stands in the prompt for the video.
+
+        Sound is spread evenly: ceil(a / m) tokens a frame, the last one repeated until every frame has as many. One frame
+        alone is a picture, and has none.
+        """
+        m, width = len(frames), frames.shape[-1]
+        if sound is None or m == 1 or not len(sound):
+            sound = frames.new_empty(0, width)
+        sound = sound.to(frames)
+        each = [frames]
+        if self.config.interleaved and len(sound):
+            share = -(-len(sound) // m)
+            filled = torch.cat([sound, sound[-1:].expand(share * m - len(sound), width)])
+            each.append(filled.view(m, share, width))  # (m, share, d)
+            sound = sound[:0]
+        each.append(self.sight.newframe.expand(m, 1, width))
+        return torch.cat([torch.cat(each, 1).flatten(0, 1), sound])
+
+    def prompt(self, video: Tensor, question: str) -> Tensor:
+        """video (l, d), as laid out -> (l', d): the embeddings of the whole prompt."""
+        before, after = self.texts(question)
+        ends = [self.lm.embed(ids).to(video) for ids in (before, after)]
+        return torch.cat([ends[0], video, ends[1]])
+
+    def texts(self, question: str) -> tuple[list[int], list[int]]:
+        """Token ids before and after the video."""
+        before = f"<|im_start|>system\n{SYSTEM}{_END}\n<|im_start|>user\n"
+        after = f"\n{question}{_END}\n<|im_start|>assistant\n"
+        return self.lm.tokenize(before), self.lm.tokenize(after)
+
+
+def resolve_quant(quant: str, device: str, shapes: dict[str, Sequence[int]]) -> tuple[str, tuple[str, ...]]:
+    """What "auto" comes to, and what to tell the user when what was asked is not to be had."""
+    from math import prod
+
+    if quant == "int4":
+        raise ModelError("--quant int4 is the embedded language model's own", "use --quant nf4")
+    if quant == "auto" and device == "cpu":
+        small = sum(prod(shape) for shape in shapes.values()) < 1_000_000_000
+        return "fp32" if small else "nf4" if has_bitsandbytes() else "bf16", ()
+    return available_quant(quant, device)
+
+
+def _empty_parts(folder: Path, config: RelativeConfig, shapes: dict[str, tuple[int, ...]]) -> _Parts:
+    try:
+        with empty():
+            return _Parts(config, shapes)
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        raise ModelError(f"the config.json of {folder} makes no model ({said})", "fetch the model again") from error
+
+
+def _state_size(config: RelativeConfig, shapes: dict[str, tuple[int, ...]]) -> int:
+    """The config does not tell the state's size; the convolution goes over x, B and C, the latter two as wide as it."""
+    inner = round(config.audio_hidden * config.audio_expand)
+    width = shapes.get(_STATE_OF, (inner + 2 * 128,))[0]
+    return max(1, (width - inner) // 2)
+
+
+def _rename(name: str, config: RelativeConfig) -> str | None:
+    """A name in the checkpoint -> its name among the parts; None for what is not read."""
+    if name == "model.image_newframe":
+        return "sight.newframe"
+    for prefix, own in {**_SIGHT, **_HEARING}.items():
+        if not name.startswith(prefix):
+            continue
+        rest = name.removeprefix(prefix)
+        if prefix in _HEARING:
+            unused = config.audio is None or rest == "model.embeddings.weight"
+            return None if unused else own + rest
+        rest = rest.removeprefix("vision_model.")
+        if rest.startswith(_UNUSED) or rest.endswith("position_ids") or _behind(rest, config):
+            return None
+        return own + rest
+    return None if name.endswith("rotary_emb.inv_freq") else f"language.{name}"
+
+
+def _behind(name: str, config: RelativeConfig) -> bool:
+    """Whether a tower's tensor belongs to a layer behind the one that is read."""
+    if not name.startswith("encoder.layers."):
+        return False
+    layers = int(config.vision["num_hidden_layers"])
+    keep = config.select_layer if config.select_layer >= 0 else layers + 1 + config.select_layer
+    return int(name.split(".")[2]) >= keep
+
+
+def _tokenizer(folder: Path, config: dict[str, Any]) -> TransformersTokenizer:
+    from transformers import AutoTokenizer
+
+    from mambamia_cli.language.tokenizer import stop_ids_of
+
+    try:
+        # The model type of the checkpoint is not one that transformers knows; the tokenizer's own files say what it is.
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=_text_config(config))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"the tokenizer of {folder} cannot be loaded", "fetch the model again") from error
+    end = tokenizer.convert_tokens_to_ids(_END)
+    known = {end} if isinstance(end, int) and end != tokenizer.unk_token_id else set()
+    return TransformersTokenizer(tokenizer, stop_ids_of(folder, tokenizer.eos_token_id) | known)
+
+
+def _text_config(config: dict[str, Any]):
+    from transformers import Qwen2Config
+
+    return Qwen2Config.from_dict({**config, "model_type": "qwen2"})
