@@ -15,12 +15,16 @@ _RULE = RefineRule()
 
 def refine(
     path: Path, times: np.ndarray, score: np.ndarray, at: Sequence[int], evidence: Evidence | None, *,
+    threshold: float = 1.0,
     stream: int | None = None, rule: RefineRule = _RULE,
 ) -> list[Candidate]:  # fmt: skip
     """Where the change is that the sampled frames `at` stand for.
 
     What the evidence takes for a cut is looked for between two sampled frames first, and farther around only if it is not
     there. times, score (m,); at: increasing indices. A candidate of which nothing is found keeps its sampled frame's time.
+
+    What is found also speaks: the score of a cut seen between two frames rises by `rule.confirmed` * (1 - stays^2) thresholds,
+    and that of a candidate at which no transition is seen falls by `rule.unfound`.
     """
     sharp = _sharp(at, evidence)
     windows = {i: (times[max(i - 1, 0)] - rule.near, times[i] + rule.near) for i in sharp}
@@ -31,7 +35,17 @@ def refine(
     missed = [i for i in at if i in sharp and turns[i] is None]
     for i, stretch in _look(path, _far(times, at, missed, rule), stream):
         turns[i] = _any(stretch, times, i, rule)
-    return [_candidate(float(times[i]), float(score[i]), turns[i]) for i in at]
+    return [_candidate(float(times[i]), max(0.0, float(score[i]) + threshold * _told(turns[i], i, evidence, rule)), turns[i]) for i in at]
+
+
+def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule) -> float:
+    """What the frames add to the score of a candidate, in thresholds."""
+    if evidence is None:
+        return 0.0
+    if turn is None:
+        return -rule.unfound
+    stays = float(np.nan_to_num(evidence.stays[i], nan=1.0))
+    return rule.confirmed * (1 - stays * stays) if turn.kind == "cut" else 0.0
 
 
 def _sharp(at: Sequence[int], evidence: Evidence | None) -> set[int]:

@@ -328,7 +328,7 @@ class Video:
         at = marking.candidates_of(score, times, lowest)
         self._progress("refining", 0, None)
         if refine:
-            found = boundaries.refine(self.path, times, score, at, known, stream=self._spec.stream)
+            found = boundaries.refine(self.path, times, score, at, known, threshold=rule.threshold, stream=self._spec.stream)
         else:
             found = [Candidate(float(times[i]), float(times[i]), float(score[i])) for i in at]
         first = float(times[0])

@@ -4,7 +4,7 @@ Every frame around a marker is looked at in a small picture (`SIZE`).
 
 A hard cut at frame k is measured by what it changes for good: the least distance between a frame of {k-3 .. k-1} and one of
 {k .. k+2}. A flash has no such distance, nor has movement, whose neighbouring frames are alike. It is a cut when this
-is much of the way from k-6 to k+5, and no other frame near it has half as much.
+is much of the way from k-6 to k+5, no less than what k-6 .. k-1 and k .. k+5 change, and no other frame near it has half as much.
 
 Otherwise the change is gradual. In a fade the contrast (standard deviation of the picture) sinks to nothing and rises
 again; lines through its fall and its rise say when it was whole and when it was gone. Between two standing
@@ -36,11 +36,14 @@ class RefineRule:
     leap: float = 0.45  # part of the way that a hard cut takes at once
     alone: float = 1.8  # times what any other frame within `apart` seconds changes for good
     apart: float = 0.4
+    beyond: float = 1.0  # times what changes in the five frames on either side: more than a stutter of what moves
     least: float = 0.3  # mean change in grey values below which there is no cut to place
     dark: float = 0.35  # of the sides' contrast: a fade
     fit: tuple[float, float] = (0.15, 0.85)  # places on the way that the line is drawn through
     between: float = 0.35  # share of pixels between both sides' halfway: fewer make a wipe
     quiet: float = 14.0  # range within which a pixel stands still
+    confirmed: float = 0.6  # thresholds added to the score of a cut that every frame was looked at for, if nothing stays
+    unfound: float = 0.5  # thresholds taken off where every frame shows no transition
     longest: float = 3.2  # a longer transition is not believed
 
 
@@ -74,7 +77,8 @@ def find_cut(frames: np.ndarray, times: Sequence[float], low: float, high: float
         return None
     near = (np.abs(times - times[k]) <= rule.apart) & (np.arange(len(x)) != k)
     way = float(np.abs(x[max(0, k - WAY)] - x[min(len(x), k + WAY) - 1]).mean())
-    if lasting[k] < max(rule.least, rule.leap * way, rule.alone * float(lasting[near].max(initial=0.0))):
+    sides = [float(np.abs(x[a] - x[b]).mean()) for a, b in ((max(0, k - WAY), k - 1), (k, min(len(x), k + WAY) - 1))]
+    if lasting[k] < max(rule.least, rule.leap * way, rule.alone * float(lasting[near].max(initial=0.0)), rule.beyond * max(sides)):
         return None
     return Turn(float(times[k]), float(times[k]), "cut", float(times[k]))
 
