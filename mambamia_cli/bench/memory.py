@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

@@ -95,10 +95,9 @@ def _transformers(tape: Tape, model: LanguageSizes, answering: Answering) -> Non
     cache = kv_cache(model, answering)
     layer = cache // max(1, model.layers)
     rows = min(answering.prefill, answering.tokens)
-    with tape.hold(own):
-        with tape.hold(answering.tokens * model.kv_elements * item):
-            _decoder_layer(tape, model, answering, rows)
-            tape.touch(model.vocabulary * item, model.vocabulary * 4)
+    with tape.hold(own), tape.hold(answering.tokens * model.kv_elements * item):
+        _decoder_layer(tape, model, answering, rows)
+        tape.touch(model.vocabulary * item, model.vocabulary * 4)
     # A step appends to the keys (or the values) of one layer by copying them.
     with tape.hold(cache):
         tape.touch(layer // 2)
@@ -149,11 +148,10 @@ def _fast(tape: Tape, model: LanguageSizes, answering: Answering) -> None:
     widened = 2 * answering.tokens * model.heads * model.head_dim * item
     with tape.hold(cache + cache // (model.kv_elements * item) * (model.head_dim // 2 * 8)):
         tape.touch(CACHE_STEP * per_position)  # the first, short cache, while it is copied
-        with tape.hold(rows * d * 4, rows * d * item):
-            with tape.hold(qkv, pairs, qk, seen):
-                tape.touch(2 * inner, qkv)
-                tape.touch(2 * inner, max(pairs, turned * 4), qk)
-                tape.touch(2 * inner, widened, 2 * seen)
-                tape.touch(4 * inner)
-                tape.touch(3 * inner, rows * d * (item + 4))
+        with tape.hold(rows * d * 4, rows * d * item), tape.hold(qkv, pairs, qk, seen):
+            tape.touch(2 * inner, qkv)
+            tape.touch(2 * inner, max(pairs, turned * 4), qk)
+            tape.touch(2 * inner, widened, 2 * seen)
+            tape.touch(4 * inner)
+            tape.touch(3 * inner, rows * d * (item + 4))
         tape.touch(model.vocabulary * (item + 4))

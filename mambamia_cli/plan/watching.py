@@ -129,11 +129,10 @@ def _layer(tape: Tape, config: CompressorConfig, watch: Watch, frames: int, m: i
     behind = ceil(frames / m) * tokens * e * item if both else 0
     behind = round(behind * frames / (ceil(frames / m) * m))  # the last chunk may be short
     moved = u if store == HOST and not watch.cpu else 0
-    with tape.hold(behind, where=store):
-        with tape.hold(moved):
-            _branch(tape, config, watch, length, d, e, state, batch, gpa)
-            # y, what comes from the right, and out_proj's
-            tape.touch(tokens * e * item, tokens * e * item if moved and both else 0, u)
+    with tape.hold(behind, where=store), tape.hold(moved):
+        _branch(tape, config, watch, length, d, e, state, batch, gpa)
+        # y, what comes from the right, and out_proj's
+        tape.touch(tokens * e * item, tokens * e * item if moved and both else 0, u)
 
 
 def _branch(tape: Tape, config: CompressorConfig, watch: Watch, length: int, d: int, e: int, state: int, batch: int,
