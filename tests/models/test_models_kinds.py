@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from mambamia_cli.errors import ModelError
-from mambamia_cli.models import hub, resolve
+from mambamia_cli.models import hub, pull, resolve
 from mambamia_cli.models.kinds import NATIVE, UNIMAMBAMIA, VLM, kind_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -60,7 +60,7 @@ class Hub(http.server.ThreadingHTTPServer):
 
     def __init__(self, repositories):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.repositories, self.asked = repositories, []
+        self.repositories, self.asked, self.commit = repositories, [], COMMIT
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -80,13 +80,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if "tree" in words:
                 rows = [{"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()} for name, data in files.items()]
                 return self._json(rows)
-            return self._json({"id": "/".join(words[2:4]), "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]})
+            return self._json({"id": "/".join(words[2:4]), "sha": self.server.commit, "siblings": [{"rfilename": name} for name in files]})
         files, name = self.server.repositories.get("/".join(words[:2])), "/".join(words[4:])
         if files is None or name not in files:
-            return self._send(404, b"", {"X-Error-Code": "RepoNotFound" if files is None else "EntryNotFound", "X-Repo-Commit": COMMIT})
+            return self._send(404, b"", {"X-Error-Code": "RepoNotFound" if files is None else "EntryNotFound", "X-Repo-Commit": self.server.commit})
         if self.command == "GET":
             self.server.asked.append(name)
-        return self._send(200, files[name], {"ETag": f'"{hashlib.sha1(files[name]).hexdigest()}"', "X-Repo-Commit": COMMIT})
+        return self._send(200, files[name], {"ETag": f'"{hashlib.sha1(files[name]).hexdigest()}"', "X-Repo-Commit": self.server.commit})
 
     def _json(self, value):
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -103,7 +103,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """serve({"owner/name": {file: bytes}}) -> Hub, which the hub's client in this process then talks to; its cache is empty."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_hub_download, snapshot_download  # noqa: F401  (modules that keep ENDPOINT)
 
     started = []
 
@@ -146,6 +146,15 @@ def test_fetch_takes_the_shards_of_the_index_and_no_pickle_and_no_program(server
     asked = len(at.asked)
     at.shutdown()
     assert hub.fetch("a/b") == resolve("a/b") == folder and len(at.asked) == asked, "what is in the cache needs no network"
+
+
+def test_pull_asks_the_network_for_what_is_new(server):
+    at = server({"a/b": repository(**{"model.safetensors": b"w"})})
+    folder = pull("a/b")
+    at.repositories["a/b"]["vocab.json"] = b"{}"
+    assert resolve("a/b") == folder and not (folder / "vocab.json").exists()
+    at.commit = COMMIT[::-1]
+    assert (pull("a/b") / "vocab.json").exists() and not (folder / "vocab.json").exists()
 
 
 def test_a_model_of_ours_is_fetched_with_all_its_parts(server, tiny_model):
