@@ -8,7 +8,6 @@ import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-
 LEVELS = ("shot", "scene", "chapter")
 """How finely a video is divided: see scenes.levels."""
 

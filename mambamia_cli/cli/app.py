@@ -19,7 +19,7 @@ from typing import Annotated, Any, Self
 import typer
 
 from mambamia_cli import __version__
-from mambamia_cli.cli import ask, bench, doctor, evaluate, find, models, scenes, summarize, train
+from mambamia_cli.cli import ask, bench, doctor, evaluate, find, models, plan, scenes, summarize, train
 from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.failures import translate
 from mambamia_cli.cli.output import UNENCODABLE, ReaderGone
@@ -63,6 +63,7 @@ app.command("find")(find.find)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)
+app.command("plan")(plan.plan)
 app.command("bench")(bench.bench)
 app.command("train")(train.train)
 

@@ -53,8 +53,10 @@ def plan(sources: Sequence[str], options: Options, *, results: int = 1) -> Outpu
     output.check()
     check_not_input(options.output, sources, "-o")
     from mambamia_cli.models.folder import read_folder
+    from mambamia_cli.models.kinds import NATIVE, kind_of
 
-    read_folder(options.model)
+    if kind_of(options.model).kind == NATIVE:
+        read_folder(options.model)
     return output
 
 

@@ -47,6 +47,11 @@ class Options:
         "auto", "--quant", panel=MODEL, choices=QUANTS, metavar="|".join(QUANTS),
         help="Weights of the language model. 'auto' is nf4 on a GPU and what measures best on a CPU.")  # fmt: skip
     threads: int | None = _option(None, "--threads", panel=MODEL, min=1, metavar="N", help="CPU threads.")
+    vram_limit: str | None = _option(
+        None, "--vram-limit", panel=MODEL, metavar="SIZE",
+        help="Stay within so much GPU memory, such as 8GiB: chunk size, window and token budget are solved from it.")  # fmt: skip
+    ram_limit: str | None = _option(
+        None, "--ram-limit", panel=MODEL, metavar="SIZE", help="The same for the host's memory. Default: what is free.")  # fmt: skip
     seed: int = _option(0, "--seed", panel=MODEL, min=0, metavar="N", help="Seed of whatever is random.")
     token_budget: int | None = _option(
         None, "--token-budget", panel=ANSWER, min=1, metavar="N",
@@ -83,6 +88,11 @@ class Options:
             raise UsageError(f"--device {self.device} is not a device", "use auto, cpu, cuda, cuda:N or mps")
         if self.fps is not None:
             self.rate()
+        for flag, limit in (("--vram-limit", self.vram_limit), ("--ram-limit", self.ram_limit)):
+            if limit is not None:
+                from mambamia_cli.plan.limits import parse_size
+
+                parse_size(limit, flag)
         start, end = self.span()
         if end is not None and end <= (start or 0):
             raise UsageError(f"--end {self.end} is not after the start", "give an end later than the start")

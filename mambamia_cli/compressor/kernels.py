@@ -119,7 +119,7 @@ def fused_conv_silu(
     line = torch.cat((tail, x), dim=1)  # (b, K - 1 + l, d)
     y = fused(line.transpose(1, 2), weight.squeeze(1), bias, activation="silu")
     y = y.transpose(1, 2)[:, kept:]  # (b, l, d)
-    next_tail = line[:, line.shape[1] - kept :]
+    next_tail = line[:, line.shape[1] - kept :].clone()  # a view would keep all of `line` alive
     return (y.flip(1), next_tail.flip(1)) if reverse else (y, next_tail)
 
 

@@ -100,7 +100,7 @@ def depthwise_conv_silu(
         taps = taps.flip(0)
     y = _ShiftedConvSilu.apply(padded, taps, bias)  # (b, l, d)
     next_tail = padded[:, : kernel - 1] if reverse else padded[:, padded.shape[1] - kernel + 1 :]
-    return y, next_tail
+    return y, next_tail.clone()  # a view would keep the whole of `padded` alive until the next piece
 
 
 class _ShiftedConvSilu(torch.autograd.Function):

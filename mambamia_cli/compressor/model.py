@@ -22,6 +22,7 @@ from mambamia_cli.compressor.taa import TimeAxisAggregator, taa_width
 from mambamia_cli.compressor.weights import load_weights, save_folder
 
 _QUERY_STD = 0.02  # as word embeddings start
+FLOAT32 = ("A_log", "A_b_log", "dt_bias", "D")  # parameters, and their `_b` twins, that no dtype but float32 is given
 
 
 class CompressorOutput(NamedTuple):
@@ -113,14 +114,24 @@ class MambaMiaCompressor(nn.Module):
         return self.model.norm_f(hidden[..., -1, :])
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> "MambaMiaCompressor":
+    def from_pretrained(
+        cls, folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "MambaMiaCompressor":
         """A folder with config.json and model.safetensors, in eval mode. Raises ModelError when anything is missing,
-        damaged or of the wrong shape."""
+        damaged or of the wrong shape. dtype as in `to_dtype`."""
         config = CompressorConfig.load(Path(folder) / "config.json")
         with torch.device("meta"):  # no time lost on initial values that are overwritten at once
-            model = cls(config)
+            model = cls(config).to_dtype(dtype)
         load_weights(model, Path(folder) / "model.safetensors", device)
         return model.eval()
+
+    def to_dtype(self, dtype: torch.dtype) -> "MambaMiaCompressor":
+        """Weights and activations in `dtype`. What sets decays and step sizes (A_log, dt_bias, D) stays float32, as the
+        scan's states do: products of hundreds of factors near 1 would drift in half precision."""
+        for name, parameter in self.named_parameters():
+            if not name.rpartition(".")[2].startswith(FLOAT32):
+                parameter.data = parameter.data.to(dtype)
+        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors, each whole or not at all. Raises OutputError."""

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Elements of a block's (b, c, h, q, q) matrices on a CPU: a few of them stay in a core's cache.
+# Elements of a block's (b, c, h, q, q) matrices. On a CPU a few of them stay in a core's cache; elsewhere they are only
+# kept from filling the device's memory: a few times 256 MiB, where all chunks of the paper's sizes would take 10 GiB.
 _BLOCK_ELEMENTS = 1 << 18
+_BLOCK_ELEMENTS_DEVICE = 1 << 26
 
 
 class Block(NamedTuple):
@@ -30,7 +32,8 @@ def split_blocks(x: Tensor, chunk_size: int) -> list[Block]:
     """Cut x (b, l, h, p) into blocks of whole chunks; what is left over is one shorter chunk, so nothing is padded."""
     b, l, h, _ = x.shape
     whole, rest = divmod(l, chunk_size)
-    a_block = max(1, _BLOCK_ELEMENTS // (b * h * chunk_size**2)) if x.device.type == "cpu" else max(1, whole)
+    elements = _BLOCK_ELEMENTS if x.device.type == "cpu" else _BLOCK_ELEMENTS_DEVICE
+    a_block = max(1, elements // (b * h * chunk_size**2))
     blocks = [Block(i * chunk_size, min(a_block, whole - i), chunk_size) for i in range(0, whole, a_block)]
     return blocks + ([Block(whole * chunk_size, 1, rest)] if rest else [])
 
@@ -50,6 +53,7 @@ def block_forward(
     scores = C @ B.transpose(-1, -2)  # (b, c, q, q), shared by all heads
     weights = _decay_matrix(log_decay, reverse).mul_(scores.unsqueeze(2))  # (b, c, h, q, q)
     y_inside = weights @ _by_head(x, dt)  # (b, c, h, q, p)
+    del weights  # the largest tensor of the block
 
     # Step 2. What each chunk adds to the state: sum_j exp(total - log_decay_j) dt_j x_j B_j^T.
     to_exit = dt * torch.exp(total.unsqueeze(2) - log_decay)  # (b, c, q, h)

@@ -9,7 +9,8 @@ model, the numbers are those of the whole pass.
 Chunks. A window is worked through layer by layer, `chunk_frames` frames at a time: the backward branch right to left,
 each chunk handing its state and convolution tail to the one on its left, then the forward branch left to right, the sum,
 out_proj and the residual. Every number is the same whatever the chunk size, up to rounding. What is held is the window's
-hidden states and one branch's output; everything wider lives for one chunk.
+patches, its hidden states and one branch's output; everything wider lives for one chunk. With `offload` these three wait
+in host memory and come to the device a chunk at a time: slower, the same numbers.
 
 A model that looks forward only needs no windows: each chunk goes through all layers and out as it comes.
 """
@@ -27,10 +28,20 @@ class StreamingCompressor:
     """push(patches (m, n, d_vision)) any number of times, then finish() once; both return a list of CompressorOutput with
     anchors (m', g, d) and delta (m',), in order: together one for each frame pushed.
 
+    Patches may come in any float dtype and on any device: they take the model's. When a call fails for want of memory,
+    `restore(before)` with what `snapshot()` gave before it, then `smaller()`, and the call may be made again.
     Raises ValueError for sizes that do not fit and when used after finish(). Runs without gradients.
     """
 
-    def __init__(self, model: MambaMiaCompressor, *, window: int = 384, overlap: int = 64, chunk_frames: int = 32):
+    def __init__(
+        self,
+        model: MambaMiaCompressor,
+        *,
+        window: int = 384,
+        overlap: int = 64,
+        chunk_frames: int = 32,
+        offload: bool = False,
+    ):
         if chunk_frames < 1 or overlap < 0 or window <= overlap:
             raise ValueError(
                 f"need chunk_frames >= 1 and 0 <= overlap < window, got {chunk_frames}, {overlap} and {window}"
@@ -40,6 +51,9 @@ class StreamingCompressor:
                 "the model is in training mode, where dropout makes chunks disagree: call model.eval() first"
             )
         self.model = model
+        weight = model.model.norm_f.weight
+        self._device, self._dtype = weight.device, weight.dtype
+        self._store = torch.device("cpu") if offload else self._device  # where what waits is kept
         self.bidirectional = model.config.bidirectional or model.config.taa_bidirectional
         self.window = window if self.bidirectional else chunk_frames
         self.overlap = overlap if self.bidirectional else 0
@@ -48,6 +62,24 @@ class StreamingCompressor:
         self._count = 0  # frames in _waiting
         self._states: list[MixerState | None] = [None] * (len(model.model.layers) + 1)  # layers, then the TAA
         self._finished = False
+
+    def snapshot(self) -> tuple:
+        """What `restore` needs to undo later calls. Nothing is copied: a call replaces tensors and never writes to them."""
+        return list(self._waiting), self._count, list(self._states), self._finished
+
+    def restore(self, before: tuple) -> None:
+        """Back to where `snapshot` was taken."""
+        waiting, self._count, states, self._finished = before
+        self._waiting, self._states = list(waiting), list(states)
+
+    def smaller(self) -> bool:
+        """Halve the chunk, which changes no number but rounding. False when it is one frame already."""
+        if self.chunk_frames == 1:
+            return False
+        self.chunk_frames = (self.chunk_frames + 1) // 2
+        if not self.bidirectional:
+            self.window = self.chunk_frames
+        return True
 
     @torch.no_grad()
     def push(self, patches: Tensor) -> list[CompressorOutput]:
@@ -61,7 +93,8 @@ class StreamingCompressor:
         outputs = []
         # Taken in by the chunk, so that one huge push needs no more memory than many small ones.
         for piece in patches.split(self.chunk_frames):
-            self._waiting.append(piece.clone())  # the caller may reuse its buffer
+            # A copy: the caller may reuse its buffer.
+            self._waiting.append(piece.to(self._store, self._dtype, copy=True))
             self._count += len(piece)
             # A full window waits for one more frame: the last window of a video is closed by finish().
             while self._count > self.window:
@@ -77,7 +110,8 @@ class StreamingCompressor:
         return [self._run_window(last=True)] if self._count else []
 
     def _run_window(self, *, last: bool) -> CompressorOutput:
-        frames = torch.cat(self._waiting)
+        frames = self._waiting[0] if len(self._waiting) == 1 else torch.cat(self._waiting)
+        self._waiting = [frames]  # so that the pieces do not lie beside their sum while the window is worked on
         window = frames[: self.window]
         step = len(window) if last else self.window - self.overlap  # frames to the next window's start
         output = self._compress(window.unsqueeze(0), step)
@@ -87,12 +121,15 @@ class StreamingCompressor:
 
     def _compress(self, patches: Tensor, step: int) -> CompressorOutput:
         """patches (1, m, n, d_vision) -> output of the window's m frames; self._states move on to frame `step`."""
-        model = self.model
-        spans = list(_spans(patches.shape[1], self.chunk_frames, step))
-        hidden = torch.cat([model.insert_queries(patches[:, a:e]) for a, e in spans], dim=1)  # (1, m, g, k + 1, d)
+        model, c = self.model, self.model.config
+        m = patches.shape[1]
+        spans = list(_spans(m, self.chunk_frames, step))
+        hidden = patches.new_empty(1, m, c.grid_rows, c.patches_per_row + 1, c.hidden_size)  # (1, m, g, k + 1, d)
+        for a, e in spans:
+            hidden[:, a:e] = model.insert_queries(patches[:, a:e].to(self._device))
         for i, block in enumerate(model.model.layers):
             self._states[i] = _run_layer(hidden, spans, step, block.aggregate, block.mixer, self._states[i])
-        anchors = model.keep_queries(hidden)  # (1, m, g, d)
+        anchors = model.keep_queries(hidden[..., -1:, :].to(self._device))  # (1, m, g, d)
         taa = model.taa
         frames = taa.to_sequence(anchors).clone()  # (1, m, g*d), or the rows as a batch: (g, m, d)
         self._states[-1] = _run_layer(frames, spans, step, taa.norm, taa.mixer, self._states[-1])
@@ -110,20 +147,28 @@ def _run_layer(
 ) -> MixerState | None:
     """hidden += out_proj(forward branch + backward branch), in place, over dim 1, span by span.
 
+    hidden may lie in host memory: spans of it come to the mixer's device and go back.
     read: hidden of a span -> what the mixer reads, (b, l, width). state: the forward one before the window.
     Returns the forward state before frame `step`.
     """
+    store, device = hidden.device, mixer.out_proj.weight.device
     backward: dict[int, Tensor] = {}
     if mixer.bidirectional:
         after = None  # state and convolution tail handed from right to left
         for a, e in reversed(spans):
-            backward[a], after = mixer.branch(mixer.project(read(hidden[:, a:e])), after, reverse=True)
+            y, after = mixer.branch(mixer.project(read(hidden[:, a:e].to(device))), after, reverse=True)
+            backward[a] = y.to(store)
+            del y
     at_step = None
     for a, e in spans:
-        y, state = mixer.branch(mixer.project(read(hidden[:, a:e])), state)  # (b, l, d_inner)
+        span = hidden[:, a:e].to(device)  # a view where it lies there already
+        y, state = mixer.branch(mixer.project(read(span)), state)  # (b, l, d_inner)
         if mixer.bidirectional:
-            y = y.add_(backward.pop(a))
-        hidden[:, a:e] += mixer.out_proj(y).view_as(hidden[:, a:e])
+            y = y.add_(backward.pop(a).to(device))
+        span += mixer.out_proj(y).view_as(span)
+        if store != device:
+            hidden[:, a:e] = span
+        del y, span
         if e == step:
             at_step = MixerState(*(part.clone() for part in state))
     return at_step

@@ -25,13 +25,17 @@ PRIOR = 2.0  # log-odds that a question lends to each word it names
 
 
 class Lexicon(nn.Module):
-    """Words as points: mean input embeddings of each word's tokens, (v, width), fixed; their centre; a learned temperature."""
+    """Words as points: mean input embeddings of each word's tokens, (v, width), fixed; their centre; a learned temperature.
 
-    def __init__(self, words: Sequence[str], table: Tensor, centre: Tensor | None = None):
+    `common` (v,): how readily each word is seen in footage that does not hold it, in log-odds above the mean word.
+    """
+
+    def __init__(self, words: Sequence[str], table: Tensor, centre: Tensor | None = None, common: Tensor | None = None):
         super().__init__()
         self.words = list(words)
         self.register_buffer("table", table, persistent=False)  # (v, width): the language model has it already
         self.register_buffer("centre", table.mean(0) if centre is None else centre)  # (width,)
+        self.register_buffer("common", table.new_zeros(len(table)) if common is None else common)  # (v,)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
 
     def scores(self, tokens: Tensor) -> Tensor:
@@ -69,7 +73,7 @@ class Lexicon(nn.Module):
         """With words that are not among these added at the end. `embed`: word -> (width,), see `word_point`."""
         new = [w for w in dict.fromkeys(words) if w not in self.words]
         table = torch.cat([self.table, *(embed(w)[None].to(self.table) for w in new)])
-        wider = Lexicon([*self.words, *new], table, self.centre)
+        wider = Lexicon([*self.words, *new], table, self.centre, torch.cat([self.common, self.common.new_zeros(len(new))]))
         wider.log_scale = self.log_scale
         return wider
 

@@ -2,7 +2,7 @@
 
 For a word q and a frame's tokens, the odds are those of q's posterior in the lexicon (language/lexicon.py), q being as
 likely beforehand as a question makes it; words of the lexicon whose last word is q ("acoustic guitar" for "guitar") count as q. A
-frame takes its best token. Odds are averaged in the log over the frames next to it, since a thing stays for some frames.
+frame takes its best token. What a word has in common with any footage (`Lexicon.common`) is taken off. Odds are averaged in the log over the frames next to it, since a thing stays for some frames.
 """
 
 import math
@@ -24,11 +24,11 @@ class MatchRule:
     is in the video, 1 / (1 + exp(-slope (z - middle))). drop: a range goes on while log-odds are within `drop` of its best.
     """
 
-    smooth: float = 0.8
-    slope: float = 0.6
+    smooth: float = 0.6
+    slope: float = 0.4
     middle: float = 0.0
     drop: float = 4.0
-    weight: float = 1.0  # of the evidence beside the language model's log-probability of a choice
+    weight: float = 10.0  # of the evidence beside the language model's log-probability of a choice
     unsure: float = 0.4  # a confidence below this is said to be no answer
 
     @classmethod
@@ -47,9 +47,22 @@ class MatchRule:
         return torch.sigmoid(self.slope * (odds - self.middle))
 
 
+# Everyday words whose kinds have names of their own among ImageNet's.
+KINDS = {
+    "bicycle": ("mountain bike", "bicycle-built-for-two"), "bike": ("bicycle", "mountain bike", "bicycle-built-for-two", "moped"),
+    "car": ("cab", "convertible", "limousine", "racer", "minivan", "jeep", "beach wagon", "Model T"), "taxi": ("cab",),
+    "bus": ("minibus", "trolleybus"), "train": ("electric locomotive", "steam locomotive"), "truck": ("pickup", "fire engine"),
+    "boat": ("lifeboat", "speedboat", "fireboat", "canoe", "gondola", "yawl"), "ship": ("liner", "pirate"), "fire truck": ("fire engine",),
+    "airplane": ("airliner", "warplane"), "deer": ("hartebeest", "impala", "gazelle"), "motorcycle": ("moped", "motor scooter"),
+}  # fmt: skip
+UNRELATED = ("hot dog", "sea lion", "sea cucumber")  # not kinds of what their last word says
+
+
 def family(lexicon: Lexicon, word: str) -> list[int]:
-    """Indices of the words that mean `word`: itself and those that end in it."""
-    return [i for i, known in enumerate(lexicon.words) if known == word or known.endswith(" " + word)]
+    """Indices of the words that mean `word`: itself, those that end in it, and KINDS of it."""
+    also = KINDS.get(word, ())
+    return [i for i, known in enumerate(lexicon.words)
+            if known == word or known in also or (known.endswith(" " + word) and known not in UNRELATED)]  # fmt: skip
 
 
 def log_odds(lexicon: Lexicon, tokens: Tensor, words: Sequence[str], prior: float = PRIOR) -> Tensor:
@@ -65,7 +78,7 @@ def log_odds(lexicon: Lexicon, tokens: Tensor, words: Sequence[str], prior: floa
         own = torch.zeros(len(lexicon.words), dtype=torch.bool)
         own[members] = True
         odds = logits[..., own].logsumexp(-1) - logits[..., ~own].logsumexp(-1)  # (m, t)
-        rows.append(odds.amax(-1))
+        rows.append(odds.amax(-1) - lexicon.common[members].amax())
     return torch.stack(rows)  # (w, m)
 
 

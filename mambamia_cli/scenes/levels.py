@@ -12,6 +12,7 @@ chapter  Scenes are merged with the more similar neighbour, the most similar pai
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def stretches(signatures: np.ndarray, times: np.ndarray, opens: Sequence[float])
     rows -= rows.mean(0)
     bounds = [*np.searchsorted(times, np.asarray(opens) - 1e-9), len(times)]
     means = []
-    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+    for a, b in pairwise(bounds):
         a = min(int(a), len(rows) - 1)
         # The frames beside a transition may be mixtures: they are left out where others are left.
         inner = rows[a + 1 : b - 1] if b - a > 4 else rows[a : max(int(b), a + 1)]

@@ -4,10 +4,11 @@ Every frame around a marker is looked at in a small picture (`SIZE`).
 
 A hard cut at frame k is measured by what it changes for good: the least distance between a frame of {k-3 .. k-1} and one of
 {k .. k+2}. A flash has no such distance, nor has movement, whose neighbouring frames are alike. It is a cut when this
-is much of the way from k-6 to k+5, and no other frame near it has half as much.
+is much of the way from k-6 to k+5, no less than what k-6 .. k-1 and k .. k+5 change, and no other frame near it has half as much.
 
 Otherwise the change is gradual. In a fade the contrast (standard deviation of the picture) sinks to nothing and rises
-again; lines through its fall and its rise say when it was whole and when it was gone. In a dissolve or wipe each
+again; lines through its fall and its rise say when it was whole and when it was gone. Between two standing
+pictures, as slides are, a transition lasts as long as anything changes. In any other dissolve or wipe each
 frame j is regressed on a frame A before and a frame B after, f_j ~ w_a A + w_b B (intercept and brightness removed), and
 u_j = w_b / (w_a + w_b) is its place on the way. The line through u in [0.15, 0.85] gives start (u = 0) and end (u = 1); with
 A and B taken just outside them it is drawn once more. Halfway through a dissolve most pixels lie between A's and B's, in a
@@ -35,10 +36,14 @@ class RefineRule:
     leap: float = 0.45  # part of the way that a hard cut takes at once
     alone: float = 1.8  # times what any other frame within `apart` seconds changes for good
     apart: float = 0.4
+    beyond: float = 1.0  # times what changes in the frames on either side: more than a stutter of what moves
     least: float = 0.3  # mean change in grey values below which there is no cut to place
     dark: float = 0.35  # of the sides' contrast: a fade
     fit: tuple[float, float] = (0.15, 0.85)  # places on the way that the line is drawn through
     between: float = 0.35  # share of pixels between both sides' halfway: fewer make a wipe
+    quiet: float = 14.0  # range within which a pixel stands still
+    confirmed: float = 0.6  # thresholds added to the score of a cut that every frame was looked at for, if nothing stays
+    unfound: float = 0.5  # thresholds taken off where every frame shows no transition
     longest: float = 3.2  # a longer transition is not believed
 
 
@@ -72,7 +77,10 @@ def find_cut(frames: np.ndarray, times: Sequence[float], low: float, high: float
         return None
     near = (np.abs(times - times[k]) <= rule.apart) & (np.arange(len(x)) != k)
     way = float(np.abs(x[max(0, k - WAY)] - x[min(len(x), k + WAY) - 1]).mean())
-    if lasting[k] < max(rule.least, rule.leap * way, rule.alone * float(lasting[near].max(initial=0.0))):
+    # What each side changes by itself; the least of three, as one of the frames may be a flash's.
+    ends = [[max(0, k - WAY + j) for j in range(3)], [min(len(x), k + WAY - j) - 1 for j in range(3)]]
+    sides = [min(float(np.abs(x[i] - x[j]).mean()) for i in outer) for outer, j in zip(ends, (k - 1, k), strict=True)]
+    if lasting[k] < max(rule.least, rule.leap * way, rule.alone * float(lasting[near].max(initial=0.0)), rule.beyond * max(sides)):
         return None
     return Turn(float(times[k]), float(times[k]), "cut", float(times[k]))
 
@@ -83,7 +91,7 @@ def find_gradual(frames: np.ndarray, times: Sequence[float], around: float, rule
     if len(times) < 6:
         return None
     x = _rows(frames)  # (k, P)
-    turn = _fade(x, times, around, rule) or _mixture(x, times, around, rule)
+    turn = _fade(x, times, around, rule) or _between_still(x, times, around, rule) or _mixture(x, times, around, rule)
     if turn is None or turn.end - turn.start > rule.longest or not times[0] - 1 <= turn.time <= times[-1] + 1:
         return None
     return turn
@@ -141,6 +149,36 @@ def _crossing(values: np.ndarray, times: np.ndarray, level: float) -> float | No
     return float(times[j - 1] + share * (times[j] - times[j - 1]))
 
 
+def _between_still(x: np.ndarray, times: np.ndarray, around: float, rule: RefineRule) -> Turn | None:
+    """A transition between two standing pictures, as slides are: it lasts as long as the picture changes. What moves before
+    or after it anyway, as a speaker does, is left out. x (k, P), times (k,)."""
+    sides = x[:WAY], x[-WAY:]
+    still = np.all([side.max(0) - side.min(0) < rule.quiet for side in sides], axis=0)  # (P,)
+    if len(x) < 3 * WAY or still.mean() < 0.5:
+        return None
+    jumps = np.concatenate([[0.0], np.abs(np.diff(x[:, still], axis=0)).mean(1)])  # (k,)
+    noise = max(float(jumps[1:WAY].max()), float(jumps[-WAY + 1 :].max()))
+    active = np.flatnonzero(jumps > max(3 * noise, rule.least / 2))
+    runs = np.split(active, np.flatnonzero(np.diff(active) > 3) + 1) if len(active) else []
+    near = [run for run in runs if times[run[0]] - 0.4 <= around <= times[run[-1]] + 0.4 and len(run) > 1]
+    if not near:
+        return None
+    run = max(near, key=lambda run: float(jumps[run].sum()))
+    first, last = int(run[0]) - 1, int(run[-1])
+    start, end = float(times[first]), float(times[last])
+    return Turn(start, end, _kind(x, first, (first + last) // 2, last, rule), (start + end) / 2)
+
+
+def _kind(x: np.ndarray, first: int, middle: int, last: int, rule: RefineRule) -> str:
+    """Whether frame `middle` mixes the frames `first` and `last` or is put together from parts of them."""
+    a, b = x[first], x[last]
+    differ = np.abs(a - b) > 30
+    if not differ.any():
+        return "dissolve"
+    part = (x[middle] - a)[differ] / (b - a)[differ]
+    return "wipe" if np.mean((part > 0.2) & (part < 0.8)) <= rule.between else "dissolve"
+
+
 def _mixture(x: np.ndarray, times: np.ndarray, around: float, rule: RefineRule) -> Turn | None:
     """A dissolve or wipe: x (k, P), times (k,)."""
     first, last, line = 0, len(x) - 1, None
@@ -159,13 +197,9 @@ def _mixture(x: np.ndarray, times: np.ndarray, around: float, rule: RefineRule) 
     if line is None:
         return None
     middle = int(np.argmin(np.abs(times - (line[0] + line[1]) / 2)))
-    a, b = x[first], x[last]
-    differ = np.abs(a - b) > 30
-    if not differ.any():
+    if not (np.abs(x[first] - x[last]) > 30).any():
         return None
-    part = ((x[middle] - a)[differ]) / ((b - a)[differ])
-    mixed = float(np.mean((part > 0.2) & (part < 0.8)))
-    return Turn(*line, "dissolve" if mixed > rule.between else "wipe", (line[0] + line[1]) / 2)
+    return Turn(*line, _kind(x, first, middle, last, rule), (line[0] + line[1]) / 2)
 
 
 def _places(x: np.ndarray, first: int, last: int) -> np.ndarray:

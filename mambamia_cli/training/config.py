@@ -27,6 +27,7 @@ class Recipe:
     language_model: str = "smollm2-135m-instruct"
     token_budget: int = 64  # visual tokens asked for by default: what the adapter was tuned on
     scenes: dict = field(default_factory=dict)  # scenes.peaks.PeakRule, calibrated on held-out videos
+    evidence: dict = field(default_factory=dict)  # language.matching.MatchRule, likewise
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     compressor: Any = None
     projector: Any = None
@@ -50,6 +51,7 @@ def section(kind: type, values: dict, where: str):
 def load(path: Path) -> Recipe:
     """Read and check a recipe. Raises UsageError for a missing file, bad TOML, an unknown key or a value that does not fit."""
     from mambamia_cli.compressor.config import CompressorConfig
+    from mambamia_cli.language.matching import MatchRule
     from mambamia_cli.language.projector import ProjectorConfig
     from mambamia_cli.scenes.peaks import PeakRule
     from mambamia_cli.training.align import AlignConfig
@@ -65,6 +67,7 @@ def load(path: Path) -> Recipe:
     kinds = {"features": FeaturesConfig, "compressor": CompressorConfig, "projector": ProjectorConfig, "align": AlignConfig,
              "edges": EdgesConfig, "tune": TuneConfig}
     PeakRule.from_config(raw.get("scenes", {}))
+    MatchRule.from_config(raw.get("evidence", {}))
     for key, kind in kinds.items():
         raw[key] = section(kind, raw.get(key, {}), f"[{key}] of {path.name}")
     return section(Recipe, raw, path.name)

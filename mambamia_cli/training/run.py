@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from mambamia_cli import models
-from mambamia_cli.training import align, edges, features, packages, plotting, styles, tune
+from mambamia_cli.language.lexicon import SCENE
+from mambamia_cli.training import align, calibrate, edges, features, packages, plotting, styles, tune
 from mambamia_cli.training.config import Recipe
 
 STAGES = ("data", "align", "tune", "export")
@@ -54,7 +55,7 @@ class Session:
 
     def lexicon(self) -> align.Lexicon:
         model, tokenizer = self.language_model()
-        words = [*self.names, *self.labels(), align.SCENE]
+        words = [*self.names, *self.labels(), SCENE]
         table = align.word_table(words, tokenizer, model.get_input_embeddings().weight.detach())
         return align.Lexicon(words, table)
 
@@ -87,6 +88,7 @@ class Session:
     def export(self, output: Path) -> None:
         """Write the model folder: compressor, projector, adapter, config.json. Replaces each part whole."""
         aligner = self.align()
+        aligner.lexicon.common.copy_(calibrate.common(aligner, features.load_reels(features.folder_of(self.work, "reels"))))
         parts = {"compressor": aligner.compressor, "projector": aligner.projector, "lexicon": aligner.lexicon}
         for name, part in parts.items():
             part.eval().half().save_pretrained(output / name)
@@ -94,7 +96,7 @@ class Session:
         if adapter.exists():
             shutil.copytree(adapter, output / "adapter", dirs_exist_ok=True)
         config = {"format": "mambamia/1", "name": self.recipe.name, "vision": self.recipe.vision,
-                  "language_model": self.recipe.language_model, "token_budget": self.recipe.token_budget, "scenes": self.recipe.scenes,
+                  "language_model": self.recipe.language_model, "token_budget": self.recipe.token_budget, "scenes": self.recipe.scenes, "evidence": self.recipe.evidence,
                   "objects": self.names}
         (output / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 

@@ -1,0 +1,1 @@
+"""What a run will need before anything is loaded: tokens, bytes by stage, what fits. Imports no torch."""

@@ -1,0 +1,148 @@
+"""A model's parts by name -> their sizes: a MambaMia folder, or a vision tower and a language model put together.
+
+Order for each part: the embedded models, a folder, the hub's cache, the table of public models, the hub itself. Only
+config.json, preprocessor_config.json, an index and safetensors headers are read.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mambamia_cli.compressor.config import CompressorConfig
+from mambamia_cli.errors import ModelError
+from mambamia_cli.models.registry import ENTRIES, resolve
+from mambamia_cli.plan import known
+from mambamia_cli.plan.answering import Projection
+from mambamia_cli.plan.headers import Entry, entries
+from mambamia_cli.plan.sizes import LanguageSizes, VisionSizes, language_sizes, vision_sizes
+from mambamia_cli.plan.watching import LITE0_PARAMETERS
+
+EMBEDDED_VISION, EMBEDDED_LANGUAGE = "efficientnet-lite0", "smollm2-135m-instruct"
+LITE0 = VisionSizes(EMBEDDED_VISION, "efficientnet", LITE0_PARAMETERS, 16, 432, 0, 224, 224, 7, 7, embedded=True)
+HUB_SECONDS = 1.0  # for a config.json that is nowhere on this machine; a plan is to take less than two
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a plan is made of. `budget`: the model's own token budget. `local`: the language model's files are here."""
+
+    name: str
+    vision: VisionSizes
+    compressor: CompressorConfig
+    projection: Projection
+    language: LanguageSizes
+    budget: int | None = None
+    local: bool = False
+
+    @property
+    def each(self) -> int:
+        """Visual tokens a frame."""
+        return self.projection.each
+
+
+def of_folder(folder: Any) -> Parts:
+    """Parts of a models.folder.ModelFolder. Raises ModelError for a part that is not to be found or has no sizes."""
+    compressor = CompressorConfig.load(folder.part("compressor") / "config.json")
+    projector = _json(folder.part("projector") / "config.json")
+    try:
+        framewise = projector.get("mode", "frame") == "frame"
+        projection = Projection(projector["input_width"], projector["anchors"], projector["hidden_width"], projector["output_width"],
+                                projector["tokens_per_frame"], framewise)  # fmt: skip
+    except KeyError as error:
+        raise ModelError(f"the projector's config.json in {folder.path} lacks {error}", "fetch or train the model again") from None
+    language, local = language_part(folder.language_model)
+    return Parts(folder.name, vision_part(folder.vision), compressor, projection, language, folder.token_budget, local)
+
+
+def of_names(vision_name: str, language_name: str) -> Parts:
+    """The paper's compressor between a tower and a language model: a model that nobody has trained yet can be planned."""
+    vision, (language, local) = vision_part(vision_name), language_part(language_name)
+    paper = CompressorConfig.paper()
+    compressor = dataclasses.replace(paper, vision_width=vision.hidden, grid_rows=vision.rows, patches_per_row=vision.columns,
+                                     output_size=language.width)  # fmt: skip
+    projection = Projection(language.width, vision.rows, language.width, language.width, vision.rows, False)
+    return Parts(f"{vision_name} + {language_name}", vision, compressor, projection, language, None, local)
+
+
+def vision_part(name: str) -> VisionSizes:
+    if name == EMBEDDED_VISION:
+        return LITE0
+    config, folder = _config(name, known.VISION, "vision tower")
+    preprocess = _json(folder / "preprocessor_config.json", missing_ok=True) if folder else None
+    return vision_sizes(name, config, preprocess, _entries(folder))
+
+
+def language_part(name: str) -> tuple[LanguageSizes, bool]:
+    """-> sizes, and whether its files are on this machine."""
+    if name in ENTRIES:
+        try:
+            folder: Path | None = resolve(name, download=False)
+        except ModelError:  # not pulled yet: its sizes are known all the same
+            folder = None
+        config = _json(folder / "config.json") if folder else known.find(known.LANGUAGE, name)
+        if config is None:
+            raise ModelError(f"{name} is not a language model", f"use {EMBEDDED_LANGUAGE}")
+        return language_sizes(name, config, _entries(folder)), True
+    config, folder = _config(name, known.LANGUAGE, "language model")
+    found = _entries(folder)
+    return language_sizes(name, config, found), bool(found)
+
+
+def _entries(folder: Path | None) -> list[Entry]:
+    return entries(folder) if folder else []
+
+
+def _config(name: str, table: dict[str, dict[str, Any]], what: str) -> tuple[dict[str, Any], Path | None]:
+    """-> config.json of a name and the folder it lies in, None where only the table knows it."""
+    path = Path(name).expanduser()
+    if (path / "config.json").is_file():
+        return _json(path / "config.json"), path
+    if path.is_dir() or name.startswith((".", "/", "~")):
+        raise ModelError(f"there is no {what} in {name}", "give the folder that holds its config.json")
+    if (cached := _from_hub(name, online=False)) is not None:
+        return _json(cached), cached.parent
+    if (public := known.find(table, name)) is not None:
+        return public, None
+    if name.count("/") == 1 and (fetched := _from_hub(name, online=True)) is not None:
+        return _json(fetched), fetched.parent
+    shown = ", ".join(full.partition("/")[2] for full in list(table)[:4])
+    raise ModelError(f"the sizes of the {what} {name} are not to be had here", f"give its folder, or a public one such as {shown}")
+
+
+def _from_hub(name: str, *, online: bool) -> Path | None:
+    """config.json of a hub id from the cache, or from the hub itself; None when it cannot be had."""
+    if name.count("/") != 1:
+        return None
+    if not online:
+        cache = os.environ.get("HF_HUB_CACHE") or os.path.join(
+            os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"), "hub")
+        # The hub's own layout, read without importing its package, which takes half a second.
+        found = sorted(Path(cache, f"models--{name.replace('/', '--')}", "snapshots").glob("*/config.json"))
+        return max(found, key=lambda p: p.stat().st_mtime) if found else None
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return None
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, "config.json", etag_timeout=HUB_SECONDS))
+    except Exception:  # noqa: BLE001  (whatever the network does, the answer is: not to be had)
+        return None
+
+
+def _json(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise TypeError("no JSON object")
+        return found
+    except FileNotFoundError:
+        if missing_ok:
+            return {}
+        raise ModelError(f"{path} is missing", "get the model again") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read ({error})", "get the model again") from None
+
+

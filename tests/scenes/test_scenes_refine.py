@@ -1,0 +1,173 @@
+"""Refinement on pictures and videos whose transitions are known to the frame."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from mambamia_cli.pipeline import boundaries
+from mambamia_cli.scenes import evidence, marking, peaks
+from mambamia_cli.scenes.evidence import EvidenceStream
+from mambamia_cli.scenes.refine import find_cut, find_gradual
+from mambamia_cli.video import SampleSpec, open_frames
+from mambamia_cli.video.windows import open_windows
+
+
+def picture(seed, size=(96, 128), cell=8):
+    """A random mosaic: a picture with structure everywhere, (H, W, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(20, 236, (size[0] // cell, size[1] // cell, 3), np.uint8)
+    return small.repeat(cell, 0).repeat(cell, 1)
+
+
+def slide(lines, size=(224, 224)):
+    """Text-like bars on one background: each entry of `lines` is (row, seed)."""
+    frame = np.full((*size, 3), 230, np.uint8)
+    for row, seed in lines:
+        bars = np.random.default_rng(seed).integers(0, 2, size[1] // 4).repeat(4)[: size[1] - 40].astype(bool)
+        frame[row : row + 12, 20 : size[1] - 20][:, bars] = 30
+    return frame
+
+
+def write(path, frames, *, fps=25, pts=None, base=None):
+    """frames: (H, W, 3) arrays; pts in `base` units for a variable rate."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=Fraction(fps), options={"crf": "12"})
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        if base is not None:
+            stream.time_base = stream.codec_context.time_base = base
+        for i, frame in enumerate(frames):
+            made = av.VideoFrame.from_ndarray(frame, "rgb24")
+            if pts is not None:
+                made.pts, made.time_base = pts[i], base
+            out.mux(stream.encode(made))
+        out.mux(stream.encode())
+    return path
+
+
+def seen(path):
+    """(times (m,), Evidence) at four frames a second."""
+    stream, times = EvidenceStream(), []
+    with open_frames(path, SampleSpec(fps=Fraction(4), size=(224, 224))) as frames:
+        for chunk in frames:
+            stream.push(chunk.frames)
+            times += [float(t) for t in chunk.times]
+    return np.array(times), stream.finish()
+
+
+def refined(path, delta_at=()):
+    """The markers of a video whose delta stands out at the times `delta_at`, as the pipeline finds them."""
+    times, known = seen(path)
+    contrast = np.zeros(len(times))
+    contrast[[int(np.searchsorted(times, t - 1e-6)) for t in delta_at]] = 2.0
+    score = evidence.combine(contrast, 1.0, known)
+    at = marking.candidates_of(score, times, 1.0)
+    return marking.choose(boundaries.refine(path, times, score, at, known), 1.0, 0.6, 0.0, float(times[-1]) + 0.25)
+
+
+def dissolve(a, b, u):
+    return (a * (1 - u) + b * u).astype(np.uint8)
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
+def test_a_cut_is_found_on_its_frame(tmp_path, fps):
+    frames = [picture(1)] * 61 + [picture(2)] * 73 + [picture(3)] * 60
+    found = refined(write(tmp_path / "cuts.mp4", frames, fps=fps))
+    assert [c.transition for c in found] == ["cut", "cut"]
+    assert [c.time for c in found] == pytest.approx([float(61 / fps), float(134 / fps)], abs=1e-3)
+
+
+def test_a_cut_of_a_variable_rate_is_found_on_its_presentation_time(tmp_path):
+    pts = [i * 40 for i in range(50)] + [2000 + 13 + i * 70 for i in range(40)]
+    frames = [picture(1)] * 63 + [picture(2)] * 27
+    found = refined(write(tmp_path / "vfr.mkv", frames, pts=pts, base=Fraction(1, 1000)))
+    assert len(found) == 1 and found[0].time == pytest.approx(pts[63] / 1000, abs=1.1e-3)
+
+
+def test_a_dissolve_gets_its_start_middle_and_end(tmp_path):
+    a, b = picture(1), picture(2)
+    frames = [a] * 50 + [dissolve(a, b, i / 25) for i in range(25)] + [b] * 50
+    (found,) = refined(write(tmp_path / "dissolve.mp4", frames))
+    assert found.transition == "dissolve" and found.time == pytest.approx(2.5, abs=0.08)
+    assert found.transition_start == pytest.approx(2.0, abs=0.12) and found.transition_end == pytest.approx(3.0, abs=0.12)
+
+
+@pytest.mark.parametrize(("ground", "kind"), [(0, "fade-black"), (255, "fade-white")])
+def test_a_fade_stands_in_its_dark_or_white(tmp_path, ground, kind):
+    a, b, flat = picture(1), picture(2), np.full((96, 128, 3), ground, np.uint8)
+    frames = [a] * 50 + [dissolve(a, flat, i / 12) for i in range(12)] + [flat] + [dissolve(flat, b, i / 12) for i in range(1, 12)] + [b] * 50
+    (found,) = refined(write(tmp_path / "fade.mp4", frames))
+    assert found.transition == kind and found.time == pytest.approx(62 / 25, abs=0.09)
+    assert found.transition_start == pytest.approx(2.0, abs=0.15) and found.transition_end == pytest.approx(74 / 25, abs=0.15)
+
+
+def test_a_wipe_is_told_from_a_dissolve():
+    a, b = picture(1, (45, 80), 5), picture(2, (45, 80), 5)
+    frames = [a] * 20 + [np.concatenate([b[:, : 4 * i], a[:, 4 * i :]], 1) for i in range(20)] + [b] * 20
+    turn = find_gradual(np.stack(frames), np.arange(60) / 25, 1.2)
+    assert turn.kind == "wipe" and turn.time == pytest.approx(1.2, abs=0.08)
+
+
+def test_a_flash_is_no_cut_and_does_not_draw_one_to_itself():
+    a, b = picture(1, (45, 80), 5), picture(2, (45, 80), 5)
+    flash = np.full_like(a, 255)
+    frames = np.stack([a] * 10 + [flash] * 2 + [a] * 4 + [b] * 14)
+    times = np.arange(30) / 25
+    assert find_cut(frames, times, 0.2, 1.0).time == 16 / 25
+    assert find_cut(frames[:16], times[:16], 0.2, 0.6) is None
+
+
+@pytest.mark.parametrize("delta_at", [(), (2.0,)])
+def test_a_flash_is_refused_whatever_delta_says(tmp_path, delta_at):
+    a = picture(1)
+    frames = [a] * 49 + [np.full_like(a, 255)] * 5 + [a] * 60
+    assert refined(write(tmp_path / "flash.mp4", frames), delta_at) == []
+
+
+def test_a_bullet_is_refused_and_a_new_slide_is_kept_whatever_delta_says(tmp_path):
+    rng = np.random.default_rng(0)
+    title, one, two = (20, 1), (80, 2), (120, 3)
+    shown = [slide([title])] * 50 + [slide([title, one])] * 50 + [slide([title, one, two])] * 50 + [slide([(20, 4), (80, 5), (120, 6)])] * 50
+    frames = []
+    for frame in shown:  # a speaker who never keeps still
+        frames.append(frame.copy())
+        frames[-1][170:210, 170:210] = rng.integers(0, 256, (5, 5, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    path = write(tmp_path / "lecture.mp4", frames)
+    for delta_at in ((), (2.0, 4.0)):
+        assert [c.time for c in refined(path, delta_at)] == [6.0]
+
+
+def test_evidence_does_not_depend_on_the_chunk_size():
+    noise = np.random.default_rng(5).integers(0, 90, (40, 112, 112, 3))
+    frames = np.stack([np.roll(picture(i // 9, (112, 112), 4) // 2, i, 1) + noise[i] for i in range(40)]).astype(np.uint8)
+    whole, parts = EvidenceStream(), EvidenceStream()
+    whole.push(frames)
+    for at in range(0, 40, 7):
+        parts.push(frames[at : at + 7])
+    known = whole.finish()
+    assert all(np.nanstd(values) > 0 for values in vars(known).values())
+    for a, b in zip(vars(known).values(), vars(parts.finish()).values(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_windows_give_every_frame_once_in_each_window_and_may_overlap(numbered):
+    windows = [(0.4, 0.8), (0.6, 1.2), (3.0, 3.2)]
+    parts = list(open_windows(numbered.path, windows, (48, 64)))
+    for (a, b), part in zip(windows, parts, strict=True):
+        assert [float(t) for t in part.times] == [i / 25 for i in range(100) if a - 1e-9 <= i / 25 <= b + 1e-9]
+        assert part.frames.shape == (len(part.times), 48, 64, 3)
+
+
+def test_without_refinement_the_choice_is_that_of_the_peak_rule():
+    from mambamia_cli.records import Candidate
+
+    rng = np.random.default_rng(3)
+    times, delta = np.arange(400) / 4, rng.gamma(1.0, 1.0, 400)
+    rule = peaks.PeakRule()
+    score = peaks.scores(delta, times, rule)
+    for threshold in (1.0, 2.0, 4.0):
+        at = marking.candidates_of(score, times, 0.5)
+        found = marking.choose([Candidate(times[i], times[i], float(score[i])) for i in at], threshold, 0.6, 0.0, 100.0)
+        assert [c.time for c in found] == [times[i] for i in peaks.markers(score, times, threshold, 0.6, 100.0)]
+        assert found
