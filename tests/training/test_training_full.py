@@ -17,7 +17,7 @@ from mambamia_cli.training.dialogue import IGNORED
 from mambamia_cli.training.distributed import World
 from mambamia_cli.training.feed import Feed
 from mambamia_cli.training.full_build import build
-from mambamia_cli.training.full_model import BOUNDARY, REST, Example, boundaries
+from mambamia_cli.training.full_model import BOUNDARY, REST, boundaries
 from mambamia_cli.training.llava import Rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")
