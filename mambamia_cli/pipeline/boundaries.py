@@ -1,6 +1,6 @@
 """A second look at a video where its scenes may change: candidates at the sampling rate -> exact frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -61,14 +61,15 @@ def _any(stretch: tuple[np.ndarray, list[float]], times: np.ndarray, i: int, rul
     return find_cut(*stretch, low, high, rule) or find_gradual(*stretch, float(times[i]), rule)
 
 
-def _far(times: np.ndarray, at: Sequence[int], which: Sequence[int], rule: RefineRule) -> dict[int, tuple[float, float]]:
-    """Wide windows around some of the candidates `at`, each ending before the frames that its neighbours stand for."""
+def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: RefineRule) -> dict[int, tuple[float, float]]:
+    """Wide windows around the candidates `which`, each ending before the frames that the others of `at`, or those a second
+    away, stand for: neighbours nearer than that may be the same gradual transition."""
     windows = {}
-    for k, i in enumerate(at):
-        if i in which:
-            low = max(times[i] - rule.far, times[at[k - 1]] if k else -np.inf)
-            high = min(times[i] + rule.far, times[max(at[k + 1] - 1, i)] if k + 1 < len(at) else np.inf)
-            windows[i] = (min(low, times[max(i - 2, 0)] - rule.near), max(high, times[min(i + 1, len(times) - 1)] + rule.near))
+    for i in which:
+        ends = [times[j] for j in at if j < i and (j not in which or times[i] - times[j] > 1)]
+        begins = [times[max(j - 1, i)] for j in at if j > i and (j not in which or times[j] - times[i] > 1)]
+        low, high = max([times[i] - rule.far, *ends[-1:]]), min([times[i] + rule.far, *begins[:1]])
+        windows[i] = (min(low, times[max(i - 2, 0)] - rule.near), max(high, times[min(i + 1, len(times) - 1)] + rule.near))
     return windows
 
 

@@ -136,13 +136,13 @@ def _json(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
-            raise ValueError("no JSON object")
+            raise TypeError("no JSON object")
         return found
     except FileNotFoundError:
         if missing_ok:
             return {}
         raise ModelError(f"{path} is missing", "get the model again") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path} cannot be read ({error})", "get the model again") from None
 
 

@@ -14,7 +14,7 @@ from mambamia_cli.plan.tape import DEVICE, HOST, Tape
 TOWER_BATCH, EMBEDDED_BATCH = 8, 8  # vision.tower.BATCH, vision.backends.TorchBackend.batch
 BLOCK_CPU, BLOCK_DEVICE = 1 << 18, 1 << 26  # compressor.ssd_block
 LITE0_FRAME = 11_000_000  # bytes: EfficientNet-Lite0's most for one frame in torch, counted
-LITE0_PARAMETERS = 4_652_008
+LITE0_PARAMETERS = 4_631_000
 QUEUE = 4  # chunks of frames beside the one that is worked on: two in the queue, one being filled, one handed over
 
 

@@ -36,7 +36,7 @@ class RefineRule:
     leap: float = 0.45  # part of the way that a hard cut takes at once
     alone: float = 1.8  # times what any other frame within `apart` seconds changes for good
     apart: float = 0.4
-    beyond: float = 1.0  # times what changes in the five frames on either side: more than a stutter of what moves
+    beyond: float = 1.0  # times what changes in the frames on either side: more than a stutter of what moves
     least: float = 0.3  # mean change in grey values below which there is no cut to place
     dark: float = 0.35  # of the sides' contrast: a fade
     fit: tuple[float, float] = (0.15, 0.85)  # places on the way that the line is drawn through
@@ -77,7 +77,9 @@ def find_cut(frames: np.ndarray, times: Sequence[float], low: float, high: float
         return None
     near = (np.abs(times - times[k]) <= rule.apart) & (np.arange(len(x)) != k)
     way = float(np.abs(x[max(0, k - WAY)] - x[min(len(x), k + WAY) - 1]).mean())
-    sides = [float(np.abs(x[a] - x[b]).mean()) for a, b in ((max(0, k - WAY), k - 1), (k, min(len(x), k + WAY) - 1))]
+    # What each side changes by itself; the least of three, as one of the frames may be a flash's.
+    ends = [[max(0, k - WAY + j) for j in range(3)], [min(len(x), k + WAY - j) - 1 for j in range(3)]]
+    sides = [min(float(np.abs(x[i] - x[j]).mean()) for i in outer) for outer, j in zip(ends, (k - 1, k), strict=True)]
     if lasting[k] < max(rule.least, rule.leap * way, rule.alone * float(lasting[near].max(initial=0.0)), rule.beyond * max(sides)):
         return None
     return Turn(float(times[k]), float(times[k]), "cut", float(times[k]))

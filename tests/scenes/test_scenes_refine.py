@@ -57,13 +57,13 @@ def seen(path):
 
 
 def refined(path, delta_at=()):
-    """Candidates of a video whose delta stands out at the times `delta_at`, as the pipeline finds them."""
+    """The markers of a video whose delta stands out at the times `delta_at`, as the pipeline finds them."""
     times, known = seen(path)
     contrast = np.zeros(len(times))
     contrast[[int(np.searchsorted(times, t - 1e-6)) for t in delta_at]] = 2.0
     score = evidence.combine(contrast, 1.0, known)
     at = marking.candidates_of(score, times, 1.0)
-    return boundaries.refine(path, times, score, at, known)
+    return marking.choose(boundaries.refine(path, times, score, at, known), 1.0, 0.6, 0.0, float(times[-1]) + 0.25)
 
 
 def dissolve(a, b, u):
