@@ -4,6 +4,7 @@ Letters: m frames, n patches a frame, t tokens a frame, a audio tokens, d width.
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class Sight(nn.Module):
         del self.encoder.layers[keep:]
         sizes = [int(config.vision["hidden_size"])] + [width] * config.projector_layers
         steps: list[nn.Module] = []
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        for inputs, outputs in pairwise(sizes):
             steps += [nn.GELU(), nn.Linear(inputs, outputs)] if steps else [nn.Linear(inputs, outputs)]
         self.projector = nn.Sequential(*steps)
         self.newframe = nn.Parameter(torch.empty(width))
