@@ -57,22 +57,18 @@ def play(tape: Tape, vision: VisionSizes, config: CompressorConfig, watch: Watch
     window = watch.window if both_ways else m
     held = min(watch.frames, window + m)  # frames waiting when a window is worked on
     waiting = held * n * config.vision_width * watch.item
-    with tape.hold(tower, compressor), tape.hold(pixels, where=HOST), tape.hold(_lines(watch, config), where=HOST):
-        with tape.hold(patches, where=HOST if vision.embedded else DEVICE):
-            with tape.hold(max(0, waiting - m * n * config.vision_width * watch.item), where=store):
-                _encode(tape, vision, m, watch)
-            tape.touch(waiting, waiting, where=store)  # the pieces and their sum
-            with tape.hold(waiting, where=store):
-                _window(tape, config, min(window, watch.frames), m, watch, store)
+    tape.alloc(tower + compressor)
+    tape.alloc(pixels + 8 * watch.frames, HOST)  # and delta; the anchors of all frames go to a file
+    tape.alloc(patches, HOST if vision.embedded else DEVICE)
+    with tape.hold(max(0, waiting - m * n * config.vision_width * watch.item), where=store):
+        _encode(tape, vision, m, watch)
+    tape.touch(waiting, waiting, where=store)  # the pieces and their sum
+    with tape.hold(waiting, where=store):
+        _window(tape, config, min(window, watch.frames), m, watch, store)
 
 
 def vision_width(vision: VisionSizes) -> int:
     return 432 if vision.embedded else vision.hidden
-
-
-def _lines(watch: Watch, config: CompressorConfig) -> int:
-    """What is kept of every frame: delta; anchors go to a file (pipeline.index.AnchorStore)."""
-    return 8 * watch.frames
 
 
 def _encode(tape: Tape, vision: VisionSizes, m: int, watch: Watch) -> None:
@@ -207,7 +203,6 @@ def _mamba1(tape: Tape, config: CompressorConfig, watch: Watch, length: int, d: 
     rank = ceil(d / 16)
     q = min(config.chunk_size, length)
     states = batch * q * e * state * 4
-    with tape.hold(2 * inner, inner):  # in_proj's, the gate
-        with tape.hold(inner, tokens * (rank + 2 * state) * item):  # convolved; dt, B and C
-            with tape.hold(4 * tokens * e, inner):
-                tape.touch(states, states, states)
+    convolved = inner + tokens * (rank + 2 * state) * item  # and dt, B and C
+    with tape.hold(2 * inner, inner), tape.hold(convolved), tape.hold(4 * tokens * e, inner):  # in_proj's, the gate first
+        tape.touch(states, states, states)
