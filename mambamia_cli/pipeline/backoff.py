@@ -10,6 +10,7 @@ from mambamia_cli.errors import OutOfMemoryError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mambamia_cli.compressor.model import CompressorOutput
     from mambamia_cli.compressor.stream import StreamingCompressor
 
 log = logging.getLogger(__name__)
@@ -60,13 +61,18 @@ class Backoff:
                 at += len(piece)
         return done[0] if len(done) == 1 else torch.cat(done)
 
-    def compress(self, work: Callable[[], _Result]) -> _Result:
-        """`stream.push` or `stream.finish`, from the state before it as often as it takes."""
-        before = self.stream.snapshot()
-        while True:
-            result = self._attempt(work, lambda: self._smaller_stream(before), "the compressor")
-            if result is not None:
-                return result
+    def push(self, patches: "Tensor") -> list["CompressorOutput"]:
+        """The stream's `push`: patches (m, n, d_vision), the next frames -> what has become final."""
+        while self._attempt(lambda: self.stream.take_in(patches) or True, self._smaller_stream, "the compressor") is None:
+            pass
+        return self.finish(self.stream.work)
+
+    def finish(self, work: Callable[[], list["CompressorOutput"]]) -> list["CompressorOutput"]:
+        """`stream.work` or `stream.finish`, as often as it takes. A window that ran out of memory is begun again from the
+        states that entered it; those before it are done."""
+        while (outputs := self._attempt(work, self._smaller_stream, "the compressor")) is None:
+            pass
+        return outputs
 
     def _attempt(self, work: Callable[[], _Result], smaller: Callable[[], str | None], who: str) -> _Result | None:
         """The result of `work`; None when memory ran out and there is something smaller to try."""
@@ -88,8 +94,7 @@ class Backoff:
         self.frames = (self.frames + 1) // 2
         return _count(self.frames)
 
-    def _smaller_stream(self, before: tuple) -> str | None:
-        self.stream.restore(before)
+    def _smaller_stream(self) -> str | None:
         return _count(self.stream.chunk_frames) if self.stream.smaller() else None
 
 

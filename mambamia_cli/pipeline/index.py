@@ -111,7 +111,7 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
         while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
             pixels = torch.from_numpy(chunk.frames).permute(0, 3, 1, 2)  # (m, 3, H, W) uint8
             patches = clock.time("encode", lambda: backoff.encode(pixels))  # noqa: B023  (m, n, d_vision)
-            take(clock.time("compress", lambda: backoff.compress(lambda: stream.push(patches))))  # noqa: B023
+            take(clock.time("compress", lambda: backoff.push(patches)))  # noqa: B023
             clock.time("compare", lambda: evidence.push(chunk.frames))
             signatures.push(patches.mean(1).float().cpu().numpy())
             times += chunk.times
@@ -120,7 +120,7 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
         stats = frames.stats
         if not times:
             raise InputError(f"{path} has no frame that can be decoded", "check that it plays, or convert it")
-        take(clock.time("compress", lambda: backoff.compress(stream.finish)))
+        take(clock.time("compress", lambda: backoff.finish(stream.finish)))
     end = _end(stats.duration, spec.end)
     span = (float(spec.start or times[0]), float(max(end, times[-1]) if end is not None else times[-1]))
     return Index(frames.info, stats, tuple(times), np.concatenate(delta), anchors, span, evidence.finish(), signatures.finish(), clock.seconds)

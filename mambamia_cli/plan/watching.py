@@ -13,7 +13,7 @@ from mambamia_cli.plan.tape import DEVICE, HOST, Tape
 
 TOWER_BATCH, EMBEDDED_BATCH = 8, 8  # vision.tower.BATCH, vision.backends.TorchBackend.batch
 BLOCK_CPU, BLOCK_DEVICE = 1 << 18, 1 << 26  # compressor.ssd_block
-LITE0_FRAME = 11_000_000  # bytes: EfficientNet-Lite0's most for one frame in torch, counted
+LITE0_FRAME = 14_110_000  # bytes: EfficientNet-Lite0's most for one frame in torch, counted
 LITE0_PARAMETERS = 4_631_000
 QUEUE = 4  # chunks of frames beside the one that is worked on: two in the queue, one being filled, one handed over
 
@@ -51,7 +51,7 @@ def play(tape: Tape, vision: VisionSizes, config: CompressorConfig, watch: Watch
     patches = m * n * vision_width(vision) * patch_item
     pixels = m * 3 * vision.height * vision.width
     store = HOST if watch.offload else DEVICE
-    if watch.onnx:
+    if watch.onnx and vision.embedded:
         tower = 0  # ONNX Runtime's own copy is no tensor of torch's
     both_ways = config.bidirectional or config.taa_bidirectional
     window = watch.window if both_ways else m
