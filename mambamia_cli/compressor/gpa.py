@@ -44,4 +44,4 @@ class GatedPatchAggregation(nn.Module):
         gathered = (alpha.unsqueeze(-2) @ patches).squeeze(-2)  # (b, g, d)                                       (2)
         gate = torch.sigmoid(self.gate_fc(self.query_dropout(queries)))  # (b, g, 1)                              (3)
         gate = self.gate_min + (self.gate_max - self.gate_min) * gate
-        return torch.lerp(queries, gathered, gate)  # (1 - g) q + g a: (b, g, d)                                  (3)
+        return torch.lerp(queries, gathered.to(queries.dtype), gate.to(queries.dtype))  # (1 - g) q + g a       (3)

@@ -46,7 +46,8 @@ def ssd_scan(
         initial_state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[-1], dtype=wide)
     # Decays are products of hundreds of factors near 1: they are computed in float32 whatever x is in.
     dt, A, initial_state = dt.to(wide), A.to(wide), initial_state.to(wide)
-    return _SSDScan.apply(x, dt, A, B.squeeze(2), C.squeeze(2), D, initial_state, chunk_size, reverse)
+    with torch.autocast(x.device.type, enabled=False):  # which would take the float32 states down to 16 bits
+        return _SSDScan.apply(x, dt, A, B.squeeze(2), C.squeeze(2), D, initial_state, chunk_size, reverse)
 
 
 def ssd_reference(

@@ -71,7 +71,7 @@ def load_language_model(
     for value, known, option in ((quant, QUANTS, "--quant"), (backend, BACKENDS, "backend")):
         if value not in known:
             raise UsageError(f"{option} {value} is unknown", f"choose one of {', '.join(known)}")
-    folder = _local_folder(name)
+    folder = local_folder(name)
     with memory_guard("loading the language model", "--quant nf4 or a smaller model"):
         if folder is not None and _use_fast(folder, quant, device, backend):
             from mambamia_cli.language.llama_lm import LlamaLanguageModel
@@ -84,7 +84,7 @@ def load_language_model(
         return TransformersLanguageModel(folder or name, name=name, quant=quant, device=device, adapter=adapter)
 
 
-def _local_folder(name: str) -> Path | None:
+def local_folder(name: str) -> Path | None:
     """The folder of an embedded or local model; None for a hub id."""
     if name in models.ENTRIES or Path(name).expanduser().exists():
         if name in models.ENTRIES and models.ENTRIES[name].kind != "language":

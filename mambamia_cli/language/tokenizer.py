@@ -32,6 +32,12 @@ def plain_chat(user: str, system: str | None = None) -> str:
     return f"{system}\n\n{user}\nAnswer:" if system else f"{user}\nAnswer:"
 
 
+def plain_dialogue(messages: list[dict[str, str]]) -> str:
+    """Several turns for a model that has no chat template, each in the form of `plain_chat`."""
+    forms = {"system": "{}\n\n", "user": "{}\nAnswer:", "assistant": " {}\n\n"}
+    return "".join(forms[message["role"]].format(message["content"]) for message in messages)
+
+
 def messages_of(user: str, system: str | None) -> list[dict[str, str]]:
     """Chat messages; no system message when `system` is None or empty, so that the template's own default stands."""
     return ([{"role": "system", "content": system}] if system else []) + [{"role": "user", "content": user}]
@@ -92,8 +98,16 @@ class TransformersTokenizer:
     def chat_text(self, user: str, system: str | None = None) -> str:
         if not self._tokenizer.chat_template:
             return plain_chat(user, system)
-        render = self._tokenizer.apply_chat_template
-        return render(messages_of(user, system), tokenize=False, add_generation_prompt=True)
+        return self.render(messages_of(user, system), reply=True)
+
+    def save(self, folder: Path) -> None:
+        self._tokenizer.save_pretrained(folder)
+
+    def render(self, messages: list[dict[str, str]], *, reply: bool) -> str:
+        """Several turns in the chat template's words; with `reply`, up to where the next answer begins."""
+        if not self._tokenizer.chat_template:
+            return plain_dialogue(messages)
+        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=reply)
 
 
 def stop_ids_of(folder: Path, eos_id: int | None) -> frozenset[int]:

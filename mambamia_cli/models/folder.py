@@ -68,7 +68,10 @@ def read_folder(name: str) -> ModelFolder:
     for key, value in (("scenes", scenes), ("evidence", evidence)):
         if not isinstance(value, dict):
             raise ModelError(f"the config.json of {path} has {key} that are not an object", remedy)
+    language = config["language_model"]
+    if language.startswith("./"):  # a language model that was trained with the rest lies in the folder itself
+        language = str(path / language)
     missing = [part for part in _PARTS if not (path / part).is_file()]
     if missing:
         raise ModelError(f"the model {path} lacks {missing[0]}", "fetch or train it again")
-    return ModelFolder(path, config["name"], config["vision"], config["language_model"], budget, scenes, evidence)
+    return ModelFolder(path, config["name"], config["vision"], language, budget, scenes, evidence)

@@ -13,19 +13,35 @@ EVERY_SECONDS = 45.0  # kill -9 loses at most this, plus a step
 
 
 class Run:
-    """A stage's folder: checkpoint.pt (resumed from when present), metrics.jsonl and `done`."""
+    """A stage's folder: checkpoint.pt (resumed from when present) and metrics.jsonl.
 
-    def __init__(self, folder: Path, state: dict[str, object]):
-        self.folder, self.state, self.step, self.seconds = folder, state, 0, 0.0
+    With `write` false (all processes of a run but the first) it resumes and never writes.
+    """
+
+    def __init__(self, folder: Path, state: dict[str, object], *, write: bool = True):
+        self.folder, self.state, self.step, self.seconds, self.write = folder, state, 0, 0.0, write
         folder.mkdir(parents=True, exist_ok=True)
         self._saved = self._began = time.monotonic()
         path = folder / "checkpoint.pt"
         if path.exists():
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(path, weights_only=True, map_location="cpu")
             self.step, self.seconds = saved["step"], saved["seconds"]
             for name, part in state.items():
                 part.load_state_dict(saved[name])
             torch.set_rng_state(saved["rng"])  # dropout goes on as if nothing had happened
+        if write:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop the metrics of steps that a kill threw away: they are made again."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            lines = path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step]
+            if len(kept) < len(lines):
+                temporary = path.with_suffix(".tmp")
+                temporary.write_text("".join(kept))
+                temporary.rename(path)
 
     @property
     def elapsed(self) -> float:
@@ -33,11 +49,15 @@ class Run:
         return self.seconds + time.monotonic() - self._began
 
     def log(self, **metrics) -> None:
+        if not self.write:
+            return
         with open(self.folder / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"step": self.step, "seconds": round(self.elapsed, 1), **metrics}) + "\n")
 
     def save(self) -> None:
         """Write the checkpoint beside the old one and rename it into place."""
+        if not self.write:
+            return
         temporary = self.folder / "checkpoint.tmp"
         parts = {name: part.state_dict() for name, part in self.state.items()}
         with open(temporary, "wb") as file:

@@ -36,7 +36,8 @@ class Recipe:
     tune: Any = None
 
 
-def _section(kind: type, values: dict, where: str):
+def section(kind: type, values: dict, where: str):
+    """`kind` of the values. Raises UsageError for a key it does not have and for a value that does not fit."""
     known = {f.name for f in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
@@ -68,5 +69,5 @@ def load(path: Path) -> Recipe:
     PeakRule.from_config(raw.get("scenes", {}))
     MatchRule.from_config(raw.get("evidence", {}))
     for key, kind in kinds.items():
-        raw[key] = _section(kind, raw.get(key, {}), f"[{key}] of {path.name}")
-    return _section(Recipe, raw, path.name)
+        raw[key] = section(kind, raw.get(key, {}), f"[{key}] of {path.name}")
+    return section(Recipe, raw, path.name)
