@@ -40,12 +40,15 @@ class Options:
         None, "--video-track", panel=SAMPLING, min=0, metavar="N",
         help="Which stream of the file, by the index ffprobe shows. Default: the main video stream.")  # fmt: skip
     model: str = _option(
-        "mambamia-tiny", "--model", "-m", panel=MODEL, metavar="NAME|DIR",
-        help="MambaMia model: a name or a folder. See 'mambamia models list'.")  # fmt: skip
+        "mambamia-tiny", "--model", "-m", panel=MODEL, metavar="NAME|DIR|OWNER/NAME",
+        help="A MambaMia model, UniMambaMia or an image-text-to-text model: a name, a folder or a hub id.")  # fmt: skip
     device: str = _option("auto", "--device", panel=MODEL, metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
     quant: str = _option(
         "auto", "--quant", panel=MODEL, choices=QUANTS, metavar="|".join(QUANTS),
         help="Weights of the language model. 'auto' is nf4 on a GPU and what measures best on a CPU.")  # fmt: skip
+    allow_pickle: bool = _option(
+        False, "--allow-pickle", panel=MODEL, help="Read weights that are pickles (tensors only, nothing is run) where there are no safetensors.")  # fmt: skip
+    audio: bool = _option(True, "--audio/--no-audio", panel=MODEL, help="Let a model that can hear have the sound.")
     threads: int | None = _option(None, "--threads", panel=MODEL, min=1, metavar="N", help="CPU threads.")
     vram_limit: str | None = _option(
         None, "--vram-limit", panel=MODEL, metavar="SIZE",
@@ -139,8 +142,8 @@ def parse_length(text: str, flag: str) -> float:
 
 IO = ("json", "jsonl", "output", "timeout", "quiet", "verbose", "debug")
 FRAMES = ("fps", "max_frames", "start", "end", "video_track")
-ENGINE = ("model", "device", "threads", "vram_limit", "ram_limit", "seed")
-LANGUAGE = ("quant", "token_budget", "max_tokens")
+ENGINE = ("model", "allow_pickle", "device", "threads", "vram_limit", "ram_limit", "seed")
+LANGUAGE = ("quant", "audio", "token_budget", "max_tokens")
 QUIET = ("quiet", "verbose", "debug")
 
 

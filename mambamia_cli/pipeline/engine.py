@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError, UsageError
 from mambamia_cli.models.folder import ModelFolder, read_folder
+from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, kind_of
 from mambamia_cli.pipeline.backoff import give_back
 from mambamia_cli.plan.estimate import Settings
 from mambamia_cli.plan.limits import Limits, limits_of
@@ -21,16 +22,19 @@ if TYPE_CHECKING:
     from mambamia_cli.language.lexicon import Lexicon
     from mambamia_cli.language.matching import MatchRule
     from mambamia_cli.language.projector import Projector
+    from mambamia_cli.pipeline.answerers import Answerer
 
 log = logging.getLogger(__name__)
-_STAGES = {"watch": ("encoder", "compressor"), "answer": ("language", "lexicon", "projector")}
+_STAGES = {"watch": ("encoder", "compressor"), "answer": ("answerer", "language", "lexicon", "projector")}
 Progress = Callable[[str, float, float | None], None]
 """Called with (stage, done, total); seconds of video, or a count. total None = not known."""
 
 
 class Models:
-    """Vision encoder, compressor, projector and language model of one MambaMia folder, on one device.
+    """Vision encoder and compressor, and what answers from what they saw, on one device.
 
+    `kind` says what the model is. A native one has all parts; where one of another kind has no compressor, `folder` is the
+    embedded model's, whose delta marks scenes and picks frames.
     Vision and compressor are for the stage "watch", projector, lexicon and language model for "answer". Where `settings`
     (which a Video solves from the limits) does not keep them together, `enter` makes the other stage's leave the device.
     `load_s` holds the seconds that loading each took. Raises ModelError for a bad folder here and for bad weights when
@@ -40,9 +44,12 @@ class Models:
     def __init__(
         self, model: str = "mambamia-tiny", *, device: str = "auto", quant: str = "auto",
         threads: int | None = None, seed: int = 0, progress: Progress | None = None,
-        vram_limit: str | None = None, ram_limit: str | None = None,
+        vram_limit: str | None = None, ram_limit: str | None = None, hear: bool = True, allow_pickle: bool = False,
     ):  # fmt: skip
-        self.folder: ModelFolder = read_folder(model)
+        self.kind = kind_of(model)
+        self.folder: ModelFolder = read_folder(model if self.kind.kind == NATIVE else EYE)
+        self.name = self.folder.name if self.kind.kind == NATIVE else model
+        self.hear, self.allow_pickle = hear, allow_pickle
         self.rule = PeakRule.from_config(self.folder.scenes)
         self.quant, self.threads, self.seed = quant, threads, seed
         self.load_s: dict[str, float] = {}
@@ -64,6 +71,9 @@ class Models:
     def parts(self) -> Parts | None:
         """Sizes of everything, from configs and headers: damaged ones are refused before an hour of frames is looked at.
         None for an architecture that the plan does not know."""
+        if self.kind.kind != NATIVE:
+            log.info("this run is not planned: %s is no MambaMia model", self.name)
+            return None
         try:
             return of_folder(self.folder)
         except UnknownSizes as error:
@@ -136,9 +146,29 @@ class Models:
         return projector
 
     @cached_property
+    def answerer(self) -> "Answerer":
+        """What answers from kept frames; see pipeline.answerers."""
+        from mambamia_cli.pipeline import answerers
+
+        if self.kind.kind == NATIVE:
+            return answerers.NativeAnswerer(self)
+        from mambamia_cli.models import hub
+
+        path = self.kind.path or hub.fetch(self.name, allow_pickle=self.allow_pickle)
+        options = {"name": self.name, "quant": self.quant, "device": self.device, "allow_pickle": self.allow_pickle}
+        if self.kind.kind == UNIMAMBAMIA:
+            from mambamia_cli.language.unimambamia.model import UniMambaMia
+
+            return answerers.RelativeAnswerer(self._load("model", lambda: UniMambaMia(path, self.kind.config, hear=self.hear, **options)))
+        raise ModelError(f"{self.name} cannot be asked yet", "use a MambaMia model")
+
+    @cached_property
     def language(self) -> Any:
+        """The language model: a native one's own, else the part of the answerer that speaks."""
         from mambamia_cli.language.model import load_language_model
 
+        if self.kind.kind != NATIVE:
+            return self.answerer.language
         name, width = self.folder.language_model, self.projector.config.output_width
         model = self._load("language model", lambda: load_language_model(
             name, quant=self.quant, device=self.device, adapter=self.folder.adapter))  # fmt: skip
@@ -157,12 +187,17 @@ class Models:
 
         return MatchRule.from_config(self.folder.evidence)
 
+    @property
+    def has_lexicon(self) -> bool:
+        """Whether things can be found by their words; nothing is loaded."""
+        return self.kind.kind == NATIVE and self.folder.lexicon is not None
+
     @cached_property
     def lexicon(self) -> "Lexicon | None":
         """The words that visual tokens were trained to land on; None when the model has no such part."""
         from mambamia_cli.language.lexicon import Lexicon, word_point
 
-        if self.folder.lexicon is None:
+        if not self.has_lexicon:
             return None
         language = self.language
         return Lexicon.from_pretrained(self.folder.lexicon, lambda word: word_point(word, language.tokenize, language.embed))

@@ -9,12 +9,13 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mambamia_cli.errors import InputError
+from mambamia_cli.errors import InputError, UsageError
 from mambamia_cli.pipeline.backoff import Backoff
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.scenes.evidence import Evidence, EvidenceStream
@@ -63,6 +64,7 @@ class Index:
     """What a look at a video leaves: of every frame its presentation time (seconds, rational), delta (m,) and anchors.
 
     `anchors` is None when only the curve was wanted. `timing_s`: seconds waited for decoding, spent encoding, compressing.
+    `sampler` is "uniform" for a glance: times alone, no delta.
     """
 
     info: "VideoInfo"
@@ -71,9 +73,10 @@ class Index:
     delta: np.ndarray
     anchors: AnchorStore | None
     range: tuple[float, float]
-    evidence: Evidence
+    evidence: Evidence | None
     signatures: np.ndarray  # (m, levels.WIDTH) float16
     timing_s: dict[str, float] = field(default_factory=dict)
+    sampler: str | None = None
 
     @property
     def seconds(self) -> np.ndarray:
@@ -124,6 +127,40 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
     end = _end(stats.duration, spec.end)
     span = (float(spec.start or times[0]), float(max(end, times[-1]) if end is not None else times[-1]))
     return Index(frames.info, stats, tuple(times), np.concatenate(delta), anchors, span, evidence.finish(), signatures.finish(), clock.seconds)
+
+
+def glance(info: "VideoInfo", spec: "SampleSpec", *, rate: Fraction, most: int) -> Index:
+    """Which frames to look at, spread evenly over the range: times begin + i / m * length, of m = min(ceil(length * rate),
+    most) frames. Nothing is decoded, unless the container does not say how long it is.
+
+    Raises:
+        UsageError: the range begins after the end. InputError: nothing can be decoded.
+    """
+    from mambamia_cli.video import DecodeStats
+
+    duration = info.duration or _measured(info)
+    begin, end = spec.begin, min(duration, spec.end or duration)
+    if begin >= end:
+        raise UsageError(f"the range starts at {float(begin):g} s and {info.path} ends at {float(duration):g} s", "give --start an earlier time")
+    length = end - begin
+    m = min(ceil(length * rate), most)
+    times = tuple(begin + length * i / m for i in range(m))
+    stats = DecodeStats(sampled=m, effective_fps=float(m / length), max_gap=float(length / m), first_time=times[0], last_time=times[-1],
+                        duration=duration)  # fmt: skip
+    nothing = np.zeros(0)
+    return Index(info, stats, times, nothing, None, (float(begin), float(end)), None, nothing, sampler="uniform")
+
+
+def _measured(info: "VideoInfo") -> Fraction:
+    """Seconds of a video whose container does not say: all its frames are decoded, in small."""
+    from mambamia_cli.video import SampleSpec, open_frames
+
+    with open_frames(info.path, SampleSpec(fps=Fraction(1), size=(8, 8), stream=info.stream)) as frames:
+        for _ in frames:
+            pass
+        if not frames.stats.duration:
+            raise InputError(f"{info.path} has no frame that can be decoded", "check that it plays, or convert it")
+        return frames.stats.duration
 
 
 def _end(duration: Fraction | None, end: Fraction | None) -> Fraction | None:

@@ -14,10 +14,13 @@ from mambamia_cli.errors import UsageError
 from mambamia_cli.language.intent import Intent
 from mambamia_cli.language.intent import read as read_intent
 from mambamia_cli.language.prompt import SUMMARY_QUESTION, TITLE_QUESTION, with_options
+from mambamia_cli.language.unimambamia.config import FRAMES as RELATIVE_FRAMES
+from mambamia_cli.language.unimambamia.config import RATE as RELATIVE_RATE
+from mambamia_cli.models.kinds import UNIMAMBAMIA
 from mambamia_cli.pipeline import sightings
 from mambamia_cli.pipeline.answer import Answer, generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models, Progress
-from mambamia_cli.pipeline.index import Index, watch
+from mambamia_cli.pipeline.index import Index, glance, watch
 from mambamia_cli.plan.estimate import WINDOWS, Settings, Task
 from mambamia_cli.plan.frames import ASK_RATE, SCENES_RATE, asking_rate, frame_count
 from mambamia_cli.plan.limits import settle
@@ -64,6 +67,8 @@ def open_video(
     stream: int | None = None,
     vram_limit: str | None = None,
     ram_limit: str | None = None,
+    hear: bool = True,
+    allow_pickle: bool = False,
     models: Models | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
@@ -77,6 +82,8 @@ def open_video(
         start, end: seconds from the first frame, or text such as "1:35".
         token_budget: visual tokens the language model may see. None = the model's.
         vram_limit, ram_limit: sizes such as "8GiB" to stay within; None = what the device and the machine have free.
+        hear: let a model that can hear have the sound.
+        allow_pickle: read weights of a foreign model that are pickles; nothing in them is run.
         models: models shared with other videos; `model`, `device`, `quant`, `seed`, `threads` and the limits are theirs then.
         progress, warn: called with (stage, done, total) and with one sentence.
 
@@ -99,7 +106,7 @@ def open_video(
         path = Path(source)
     probe(path, stream=stream)
     shared = models or Models(model, device=device, quant=quant, threads=threads, seed=seed, progress=say, vram_limit=vram_limit,
-                              ram_limit=ram_limit)  # fmt: skip
+                              ram_limit=ram_limit, hear=hear, allow_pickle=allow_pickle)  # fmt: skip
     return Video(str(source), path, spec, shared, default_rate=fps is _UNSET, token_budget=token_budget, progress=say, warn=warn)
 
 
@@ -155,7 +162,7 @@ class Video:
         if not questions or not all(question.strip() for question in questions):
             raise UsageError("a question is empty", "ask something, such as 'what happens in the video?'")
         self.prepare(question=max((*questions, *(with_options(q, choices or ()) for q in questions)), key=len), max_tokens=max_tokens)
-        index = self.index(default_rate=self._asking_rate())
+        index = self._look()
         self.models.enter("answer")
         records = [self._answer(index, question, choices, max_tokens, on_text, by, selection) for question in questions]
         return records[0] if len(records) == 1 else records
@@ -201,8 +208,9 @@ class Video:
         for scene in found:
             self._progress("titling scenes", scene.n - 1, len(found))
             inside = [i for i, t in enumerate(times) if scene.start <= t < scene.end] or [0]
-            kept = kept_frames(index, self.models, self._budget, TITLE_QUESTION, TITLE_TOKENS, within=inside, most=TITLE_FRAMES)
-            title = generate(self.models, prompt(index, self.models, kept, TITLE_QUESTION), TITLE_TOKENS)
+            span = (scene.start, scene.end)
+            kept = kept_frames(index, self.models, self._budget, TITLE_QUESTION, TITLE_TOKENS, within=inside, most=TITLE_FRAMES, span=span)
+            title = generate(self.models, prompt(index, self.models, kept, TITLE_QUESTION, span), TITLE_TOKENS)
             titled.append(replace(scene, title=_first_line(title.text)))
         self._progress("summarizing", 0, None)
         question = SUMMARY_QUESTION.format(titles=_titles(titled))
@@ -223,8 +231,8 @@ class Video:
         """
         if not queries or not all(query.strip() for query in queries):
             raise UsageError("there is nothing to find", "name a thing, such as 'guitar'")
-        if self.models.folder.lexicon is None:
-            raise UsageError(f"the model {self.models.folder.name} has no lexicon to find words with", "use mambamia-tiny")
+        if not self.models.has_lexicon:
+            raise UsageError(f"the model {self.models.name} has no lexicon to find words with", "use mambamia-tiny")
         self.prepare()
         index = self.index(default_rate=self._asking_rate())
         self.models.enter("answer")
@@ -235,6 +243,19 @@ class Video:
             found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, self.models, 0)) for q, s in zip(queries, seen, strict=True)),
             timing_s=_timing(index, began), memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
         )  # fmt: skip
+
+    def _look(self) -> Index:
+        """What there is to answer from: a glance where the answerer takes few frames spread evenly, else a look with delta."""
+        if self.models.kind.kind != UNIMAMBAMIA:
+            return self.index(default_rate=self._asking_rate())
+        known = self._indexes.get("glance")
+        if known is None:
+            rate = RELATIVE_RATE if self._default_rate else self._spec.fps or self.info.fps or RELATIVE_RATE
+            known = glance(self.info, self._spec, rate=Fraction(rate), most=self._spec.max_frames or RELATIVE_FRAMES)
+            self._indexes["glance"] = known
+            for text in self._doubts(known):
+                self._warn(text)
+        return known
 
     def prepare(self, *, question: str = "", max_tokens: int = 128, answers: bool = True, rate: Fraction | None = None) -> None:
         """Plan the run, refuse it if it cannot fit, and load the language model if it may stay. Comes before decoding.
@@ -329,8 +350,8 @@ class Video:
 
     def _weighed(self, answer: Answer, intent: Intent, seen: Any, by: str) -> tuple[Answer, float | None]:
         """The language model's choice weighed with the evidence: -> answer, confidence."""
-        if answer.choices is None:
-            return answer, None
+        if answer.choices is None or not self.models.has_lexicon:
+            return answer, None  # no measure of how sure it is
         scores = {text: math.log(max(share, 1e-6)) for text, share in answer.choices}
         known = sightings.likelihoods(intent, seen) if seen is not None else None
         if known is not None and set(intent.things) == set(scores):
@@ -391,20 +412,24 @@ class Video:
 
     def _sampling(self, index: Index, kept: Sequence[int] | None = None) -> SamplingRecord:
         stats, rate = index.stats, next(fps for fps, known in self._indexes.items() if known is index)
+        rate = None if index.sampler else rate
         record = SamplingRecord(
-            sampler="fps" if rate is not None else "every frame", fps=None if rate is None else float(rate), frames=len(index.times),
+            sampler=index.sampler or ("every frame" if rate is None else "fps"), fps=None if rate is None else float(rate), frames=len(index.times),
             effective_fps=stats.effective_fps, max_gap_s=stats.max_gap, capped=stats.capped, corrupt_packets=stats.corrupt_packets,
         )  # fmt: skip
         if kept is None:
             return record
-        compressor, projector = self.models.compressor_config, self.models.projector.config
-        return replace(record, sampler="delta" if len(kept) < len(index.times) else record.sampler, kept=len(kept),
-                       tokens_in=len(index.times) * compressor.grid_rows * compressor.patches_per_row,
-                       tokens_out=len(kept) * projector.tokens_per_frame)  # fmt: skip
+        record = replace(record, kept=len(kept), tokens_out=len(kept) * self.models.answerer.frame_tokens(index.info))
+        if index.sampler:
+            return record
+        compressor, few = self.models.compressor_config, len(kept) < len(index.times)
+        chosen = "delta" if self.models.answerer.most_frames is None else "uniform"
+        return replace(record, sampler=chosen if few else record.sampler,
+                       tokens_in=len(index.times) * compressor.grid_rows * compressor.patches_per_row)  # fmt: skip
 
     def _tool(self, *, language: bool = True) -> ToolRecord:
         models = self.models
-        record = ToolRecord(mambamia_cli.__version__, models.folder.name, device=models.device)
+        record = ToolRecord(mambamia_cli.__version__, models.name, device=models.device)
         return replace(record, language_model=models.language.name, quant=models.language.quant) if language else record
 
     def _doubts(self, index: Index) -> list[str]:
@@ -415,6 +440,8 @@ class Video:
                           f"up to {stats.max_gap or 0:.1f} s between frames went unseen")  # fmt: skip
         if stats.corrupt_packets:
             doubts.append(f"{stats.corrupt_packets} damaged packets of {self.path.name} were skipped")
+        if index.sampler and (stats.max_gap or 0) > 1.5:
+            doubts.append(f"{self.models.name} sees {len(index.times)} frames spread evenly; up to {stats.max_gap:.1f} s between two of them went unseen")
         if stats.truncated:
             doubts.append(f"{self.path.name} ends before its header says; what is left of it was used")
         return doubts

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambamia_cli.errors import ModelError
+from mambamia_cli.errors import ModelError, UsageError
 from mambamia_cli.language.loading import empty, fill, quantize_linears
 from mambamia_cli.language.model import has_bitsandbytes, memory_guard
 from mambamia_cli.language.packing import source_identity
@@ -115,7 +115,7 @@ def resolve_quant(quant: str, device: str, shapes: dict[str, Sequence[int]]) -> 
     from math import prod
 
     if quant == "int4":
-        raise ModelError("--quant int4 is the embedded language model's own", "use --quant nf4")
+        raise UsageError("--quant int4 is the embedded language model's own", "use --quant nf4")
     if quant == "auto" and device == "cpu":
         small = sum(prod(shape) for shape in shapes.values()) < 1_000_000_000
         return "fp32" if small else "nf4" if has_bitsandbytes() else "bf16", ()
