@@ -214,6 +214,8 @@ def test_losses_fall_and_bad_rows_are_counted(trained):
     held = [json.loads(line) for line in (work / "align" / "metrics.jsonl").read_text().splitlines() if "held-out" in line]
     assert [row["step"] for row in held] == [6, 12]
     assert any("held out" in text for text in said) and any("left" in text for text in said)
+    assert sum("  skipped: " in text for text in said) == full.TOLD and any("absent.mp4 is missing" in text for text in said)
+    assert any(text.startswith("tune: skipped ") and "broken" in text and "missing" in text for text in said)
     assert (work / "align" / "metrics.png").stat().st_size > 10_000 and (work / "tune" / "metrics.png").is_file()
 
 
@@ -358,3 +360,22 @@ def test_rows_come_in_another_order_each_epoch(place):
 def test_paths_in_the_folder_last():
     assert full.lasting("Qwen/Qwen2-7B-Instruct") == "Qwen/Qwen2-7B-Instruct"
     assert full.lasting(".") == str(Path.cwd())
+
+
+def test_an_adapter_over_a_language_model_of_the_hub(place, trained, tmp_path, monkeypatch):
+    """A folder trained over a hub id, as Qwen/Qwen2-7B-Instruct is one: `ask` finds it in the cache and merges the adapter."""
+    from huggingface_hub import constants
+
+    from mambamia_cli.language.model import load_language_model
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--tiny"
+    shutil.copytree(place / "language", repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    adapter = trained[0] / "model" / "adapter"
+    here, there = (load_language_model(name, adapter=adapter, quant="fp32") for name in (str(place / "language"), "someone/tiny"))
+    for name, weight in here.model.state_dict().items():
+        assert torch.equal(weight, there.model.state_dict()[name])
+    plain = load_language_model(str(place / "language"), quant="fp32").model.state_dict()
+    assert not torch.equal(plain["model.layers.0.mlp.up_proj.weight"], here.model.state_dict()["model.layers.0.mlp.up_proj.weight"])
