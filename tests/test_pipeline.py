@@ -12,6 +12,7 @@ from mambamia_cli.language.prompt import with_options
 from mambamia_cli.pipeline import Models
 from mambamia_cli.pipeline.answer import kept_frames, prompt
 from mambamia_cli.pipeline.index import AnchorStore
+from mambamia_cli.plan.estimate import Settings
 from mambamia_cli.records import AnswerRecord, ScenesRecord, SummaryRecord
 
 
@@ -43,7 +44,7 @@ def test_the_streamed_look_equals_the_whole_pass(models, video, three_cuts):
 
 def test_the_chunk_size_changes_no_number(models, three_cuts, monkeypatch):
     whole = open_video(three_cuts.path, models=models, fps=4, end=4).index()
-    monkeypatch.setattr("mambamia_cli.pipeline.index.CHUNK_FRAMES", 5)
+    monkeypatch.setattr(models, "settings", Settings(chunk=5, together=True))
     chunked = open_video(three_cuts.path, models=models, fps=4, end=4).index()
     assert whole.times == chunked.times
     np.testing.assert_allclose(whole.delta, chunked.delta, rtol=1e-4)

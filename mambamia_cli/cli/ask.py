@@ -72,9 +72,7 @@ def _run(videos: list[str], questions: list[str], choices: tuple[str, ...] | Non
 
     def work(source: str) -> None:
         video = inputs.opened(source, options, models, console)
-        console.progress("loading the language model", 0, None)
-        _ = models.language  # bad weights are refused before an hour of frames is looked at
-        video.index()  # once for all the questions
+        video.prepare(question=max(questions, key=len), max_tokens=options.max_tokens)
         for text in questions:
             _answer(video, text, choices, options, console, output, f"{source}: " if len(videos) > 1 else "", headed)
 

@@ -71,7 +71,8 @@ def engine(options: Options, console: Console) -> Any:
     from mambamia_cli.pipeline import Models
 
     return Models(options.model, device=options.device, quant=options.quant, threads=options.threads,
-                  seed=options.seed, progress=console.progress)  # fmt: skip
+                  seed=options.seed, progress=console.progress,
+                  vram_limit=options.vram_limit, ram_limit=options.ram_limit)  # fmt: skip
 
 
 def opened(source: str, options: Options, models: Any, console: Console) -> Any:

@@ -139,7 +139,7 @@ def parse_length(text: str, flag: str) -> float:
 
 IO = ("json", "jsonl", "output", "timeout", "quiet", "verbose", "debug")
 FRAMES = ("fps", "max_frames", "start", "end", "video_track")
-ENGINE = ("model", "device", "threads", "seed")
+ENGINE = ("model", "device", "threads", "vram_limit", "ram_limit", "seed")
 LANGUAGE = ("quant", "token_budget", "max_tokens")
 QUIET = ("quiet", "verbose", "debug")
 

@@ -28,8 +28,9 @@ class StreamingCompressor:
     """push(patches (m, n, d_vision)) any number of times, then finish() once; both return a list of CompressorOutput with
     anchors (m', g, d) and delta (m',), in order: together one for each frame pushed.
 
-    Patches may come in any float dtype and on any device: they take the model's. When a call fails for want of memory,
-    `restore(before)` with what `snapshot()` gave before it, then `smaller()`, and the call may be made again.
+    Patches may come in any float dtype and on any device: they take the model's. push is take_in and then work. A call of
+    take_in, work or finish that fails for want of memory has changed nothing that counts, and may be made again after
+    `smaller()`: windows that were finished stay finished.
     Raises ValueError for sizes that do not fit and when used after finish(). Runs without gradients.
     """
 
@@ -61,16 +62,8 @@ class StreamingCompressor:
         self._waiting: list[Tensor] = []  # patches (m, n, d_vision) of the frames at and after the window's start
         self._count = 0  # frames in _waiting
         self._states: list[MixerState | None] = [None] * (len(model.model.layers) + 1)  # layers, then the TAA
+        self._ready: list[CompressorOutput] = []  # finished windows of a call that failed later
         self._finished = False
-
-    def snapshot(self) -> tuple:
-        """What `restore` needs to undo later calls. Nothing is copied: a call replaces tensors and never writes to them."""
-        return list(self._waiting), self._count, list(self._states), self._finished
-
-    def restore(self, before: tuple) -> None:
-        """Back to where `snapshot` was taken."""
-        waiting, self._count, states, self._finished = before
-        self._waiting, self._states = list(waiting), list(states)
 
     def smaller(self) -> bool:
         """Halve the chunk, which changes no number but rounding. False when it is one frame already."""
@@ -81,46 +74,60 @@ class StreamingCompressor:
             self.window = self.chunk_frames
         return True
 
-    @torch.no_grad()
     def push(self, patches: Tensor) -> list[CompressorOutput]:
         """patches (m, n, d_vision), m >= 0: the next frames. Returns what has become final."""
+        outputs = []
+        # By the chunk, so that one huge push needs no more memory than many small ones.
+        for piece in patches.split(self.chunk_frames) if len(patches) else (patches,):
+            self.take_in(piece)
+            outputs += self.work()
+        return outputs
+
+    @torch.no_grad()
+    def take_in(self, patches: Tensor) -> None:
+        """patches (m, n, d_vision): the next frames, kept until `work` comes to them."""
         if self._finished:
             raise ValueError("push after finish: start a new StreamingCompressor for another video")
         c = self.model.config
         n = c.grid_rows * c.patches_per_row
         if patches.dim() != 3 or patches.shape[1:] != (n, c.vision_width):
             raise ValueError(f"patches must be (m, {n}, {c.vision_width}), got {tuple(patches.shape)}")
-        outputs = []
-        # Taken in by the chunk, so that one huge push needs no more memory than many small ones.
-        for piece in patches.split(self.chunk_frames):
-            # A copy: the caller may reuse its buffer.
-            self._waiting.append(piece.to(self._store, self._dtype, copy=True))
-            self._count += len(piece)
-            # A full window waits for one more frame: the last window of a video is closed by finish().
-            while self._count > self.window:
-                outputs.append(self._run_window(last=False))
-        return outputs
+        # A copy: the caller may reuse its buffer.
+        self._waiting.append(patches.to(self._store, self._dtype, copy=True))
+        self._count += len(patches)
+
+    @torch.no_grad()
+    def work(self) -> list[CompressorOutput]:
+        """Work through the windows that are full; returns what has become final."""
+        # A full window waits for one more frame: the last window of a video is closed by finish().
+        while self._count > self.window:
+            self._ready.append(self._run_window(last=False))
+        ready, self._ready = self._ready, []
+        return ready
 
     @torch.no_grad()
     def finish(self) -> list[CompressorOutput]:
         """The frames not yet handed out. Raises ValueError when called twice."""
         if self._finished:
             raise ValueError("finish was called already")
+        outputs = self.work()
+        outputs += [self._run_window(last=True)] if self._count else []
         self._finished = True
-        return [self._run_window(last=True)] if self._count else []
+        return outputs
 
     def _run_window(self, *, last: bool) -> CompressorOutput:
         frames = self._waiting[0] if len(self._waiting) == 1 else torch.cat(self._waiting)
         self._waiting = [frames]  # so that the pieces do not lie beside their sum while the window is worked on
         window = frames[: self.window]
         step = len(window) if last else self.window - self.overlap  # frames to the next window's start
-        output = self._compress(window.unsqueeze(0), step)
+        output, self._states = self._compress(window.unsqueeze(0), step)
         self._waiting = [frames[step:].clone()]
         self._count -= step
         return CompressorOutput(output.anchors[0, :step].clone(), output.delta[0, :step].clone())
 
-    def _compress(self, patches: Tensor, step: int) -> CompressorOutput:
-        """patches (1, m, n, d_vision) -> output of the window's m frames; self._states move on to frame `step`."""
+    def _compress(self, patches: Tensor, step: int) -> tuple[CompressorOutput, list[MixerState | None]]:
+        """patches (1, m, n, d_vision) -> output of the window's m frames, and the states before frame `step`."""
+        states: list[MixerState | None] = []
         model, c = self.model, self.model.config
         m = patches.shape[1]
         spans = list(_spans(m, self.chunk_frames, step))
@@ -128,13 +135,13 @@ class StreamingCompressor:
         for a, e in spans:
             hidden[:, a:e] = model.insert_queries(patches[:, a:e].to(self._device))
         for i, block in enumerate(model.model.layers):
-            self._states[i] = _run_layer(hidden, spans, step, block.aggregate, block.mixer, self._states[i])
+            states.append(_run_layer(hidden, spans, step, block.aggregate, block.mixer, self._states[i]))
         anchors = model.keep_queries(hidden[..., -1:, :].to(self._device))  # (1, m, g, d)
         taa = model.taa
         frames = taa.to_sequence(anchors).clone()  # (1, m, g*d), or the rows as a batch: (g, m, d)
-        self._states[-1] = _run_layer(frames, spans, step, taa.norm, taa.mixer, self._states[-1])
+        states.append(_run_layer(frames, spans, step, taa.norm, taa.mixer, self._states[-1]))
         anchors, delta = taa.finish(frames, anchors.shape)
-        return CompressorOutput(model.output_proj(anchors), delta)
+        return CompressorOutput(model.output_proj(anchors), delta), states
 
 
 def _run_layer(

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mambamia_cli.errors import ModelError, UsageError
+from mambamia_cli.errors import ModelError, OutOfMemoryError, UsageError
 from mambamia_cli.language.generation import Generation, GenerationOptions
 from mambamia_cli.language.lora import merge_adapter
 from mambamia_cli.language.model import check_prompt, has_bitsandbytes, memory_guard
@@ -26,11 +26,15 @@ log = logging.getLogger(__name__)
 
 SMALL_MODEL = 1_000_000_000  # parameters up to which "auto" on a CPU takes float32: there it is the quicker one
 NO_LIMIT = 1 << 20  # context of a state-space model, which has none of its own
+PREFILL, LEAST_PREFILL = 4096, 64  # prompt rows read at once; below the second, less would not help
 REMEDY = "--quant nf4, a lower --token-budget or a smaller model"
 
 
 class TransformersLanguageModel:
-    """See model.LanguageModel. `source` is a folder or a hub id; only safetensors weights are read, no code is run."""
+    """See model.LanguageModel. `source` is a folder or a hub id; only safetensors weights are read, no code is run.
+
+    `prefill`: prompt rows read at once, halved when memory runs out. It bounds activations and changes only rounding.
+    """
 
     def __init__(self, source: Path | str, *, name: str, quant: str, device: str, adapter: Path | None = None):
         self.name, self.device = name, device
@@ -54,6 +58,7 @@ class TransformersLanguageModel:
         self._cache_name = "cache_params" if "cache_params" in parameters else "past_key_values"
         self._keep = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._cache, self._turn = None, 0
+        self.prefill = PREFILL
 
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         return self.tokenizer.encode(text, special=special)
@@ -110,7 +115,31 @@ class TransformersLanguageModel:
         self._turn += 1
         self._cache = None
         table = self.model.get_input_embeddings().weight
-        return self._forward(embeds.detach()[None].to(table.device, table.dtype), None)[-1]
+        rows = embeds.detach()[None].to(table.device, table.dtype)  # (1, l, width)
+        if self._cache_name == "cache_params":  # a state-space layer takes more than one row up from nothing only
+            return self._forward(rows, None)[-1]
+        done, logits = 0, None
+        while done < rows.shape[1]:
+            piece = rows[:, done : done + self.prefill]
+            if (logits := self._attempt(piece, done)) is not None:
+                done += piece.shape[1]
+        return logits[-1]
+
+    def _attempt(self, piece: Tensor, done: int) -> Tensor | None:
+        """Logits after a piece (1, r, width) of the prompt; None when memory ran out, and less is to be tried at once."""
+        try:
+            return self._forward(piece, self._cache)
+        except OutOfMemoryError:
+            if piece.shape[1] <= LEAST_PREFILL:
+                raise
+        # Outside of the except block, where the traceback holds no tensors any more.
+        self.prefill = max(LEAST_PREFILL, piece.shape[1] // 2)
+        log.warning("memory ran out while reading the prompt: going on with %d rows at once", self.prefill)
+        if self._cache is not None:
+            self._cache.crop(done)  # layers that had taken the piece up already
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return None
 
     def _forward(self, inputs: Tensor, cache, *, last_only: bool = True) -> Tensor:
         """inputs: ids (1, l) or embeddings (1, l, width) -> logits (l or 1, vocabulary) float32; keeps the new cache."""

@@ -1,12 +1,19 @@
 """The models of a run: loaded when first needed, once, and shared by all its videos."""
 
+import logging
 import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError, UsageError
 from mambamia_cli.models.folder import ModelFolder, read_folder
+from mambamia_cli.pipeline.backoff import give_back
+from mambamia_cli.plan.estimate import Settings
+from mambamia_cli.plan.limits import Limits, limits_of
+from mambamia_cli.plan.parts import Parts, of_folder
+from mambamia_cli.plan.sizes import UnknownSizes
 from mambamia_cli.scenes.peaks import PeakRule
 
 if TYPE_CHECKING:
@@ -15,6 +22,8 @@ if TYPE_CHECKING:
     from mambamia_cli.language.matching import MatchRule
     from mambamia_cli.language.projector import Projector
 
+log = logging.getLogger(__name__)
+_STAGES = {"watch": ("encoder", "compressor"), "answer": ("language", "lexicon", "projector")}
 Progress = Callable[[str, float, float | None], None]
 """Called with (stage, done, total); seconds of video, or a count. total None = not known."""
 
@@ -22,19 +31,24 @@ Progress = Callable[[str, float, float | None], None]
 class Models:
     """Vision encoder, compressor, projector and language model of one MambaMia folder, on one device.
 
+    Vision and compressor are for the stage "watch", projector, lexicon and language model for "answer". Where `settings`
+    (which a Video solves from the limits) does not keep them together, `enter` makes the other stage's leave the device.
     `load_s` holds the seconds that loading each took. Raises ModelError for a bad folder here and for bad weights when
-    they are loaded; UsageError for a device that is not there.
+    they are loaded; UsageError for a device that is not there or a limit that is no size.
     """
 
     def __init__(
         self, model: str = "mambamia-tiny", *, device: str = "auto", quant: str = "auto",
         threads: int | None = None, seed: int = 0, progress: Progress | None = None,
+        vram_limit: str | None = None, ram_limit: str | None = None,
     ):  # fmt: skip
         self.folder: ModelFolder = read_folder(model)
         self.rule = PeakRule.from_config(self.folder.scenes)
         self.quant, self.threads, self.seed = quant, threads, seed
         self.load_s: dict[str, float] = {}
         self._wanted, self._progress = device, progress or (lambda stage, done, total: None)
+        self._limits_given = (vram_limit, ram_limit)
+        self.settings = Settings(together=True)
 
     @cached_property
     def device(self) -> str:
@@ -47,11 +61,50 @@ class Models:
         return pick_device(self._wanted)
 
     @cached_property
+    def parts(self) -> Parts | None:
+        """Sizes of everything, from configs and headers: damaged ones are refused before an hour of frames is looked at.
+        None for an architecture that the plan does not know."""
+        try:
+            return of_folder(self.folder)
+        except UnknownSizes as error:
+            log.info("this run is not planned: %s", error.message)
+            return None
+
+    @cached_property
+    def limits(self) -> Limits:
+        """--vram-limit and --ram-limit, else what the device and the machine have free, taken before anything is loaded."""
+        kind = self.device.partition(":")[0]
+        vram, ram = self._limits_given
+        return limits_of(vram, ram, kind, card=free_memory(self.device) if kind == "cuda" else None)
+
+    def enter(self, stage: str) -> None:
+        """Make room for "watch" or "answer": where weights take turns, those of the other stage leave the device."""
+        if self.settings.together:
+            return
+        loaded = [self.__dict__.pop(name) for name in _STAGES["answer" if stage == "watch" else "watch"] if name in self.__dict__]
+        if loaded:
+            del loaded
+            give_back()
+
+    @cached_property
+    def half(self) -> Any:
+        """What vision and compressor compute in: bfloat16 on a CUDA GPU, else float32."""
+        import torch
+
+        return torch.bfloat16 if self.device.startswith("cuda") else torch.float32
+
+    @cached_property
+    def compressor_config(self) -> CompressorConfig:
+        """The compressor's sizes, whether or not it is loaded."""
+        return CompressorConfig.load(self.folder.part("compressor") / "config.json")
+
+    @cached_property
     def encoder(self) -> Any:
         from mambamia_cli.vision.encoder import load_encoder
 
-        encoder = self._load("encoder", lambda: load_encoder(self.folder.vision, device=self.device, threads=self.threads))
-        config = self.compressor.config
+        encoder = self._load("encoder", lambda: load_encoder(
+            self.folder.vision, device=self.device, threads=self.threads, dtype=self.half))  # fmt: skip
+        config = self.compressor_config
         wanted = ((config.grid_rows, config.patches_per_row), config.vision_width)
         if (tuple(encoder.grid), encoder.width) != wanted:
             raise ModelError(
@@ -65,14 +118,15 @@ class Models:
     def compressor(self) -> "MambaMiaCompressor":
         from mambamia_cli.compressor.model import MambaMiaCompressor
 
-        return self._load("compressor", lambda: MambaMiaCompressor.from_pretrained(self.folder.part("compressor"), device=self.device))
+        return self._load("compressor", lambda: MambaMiaCompressor.from_pretrained(
+            self.folder.part("compressor"), device=self.device, dtype=self.half))  # fmt: skip
 
     @cached_property
     def projector(self) -> "Projector":
         from mambamia_cli.language.projector import Projector
 
         projector = self._load("projector", lambda: Projector.from_pretrained(self.folder.part("projector")).to(self.device))
-        config, compressor = projector.config, self.compressor.config
+        config, compressor = projector.config, self.compressor_config
         if (config.input_width, config.anchors) != (compressor.anchor_width, compressor.grid_rows):
             raise ModelError(
                 f"the projector of {self.folder.name} takes {config.anchors} anchors {config.input_width} wide and its compressor "
@@ -88,6 +142,7 @@ class Models:
         name, width = self.folder.language_model, self.projector.config.output_width
         model = self._load("language model", lambda: load_language_model(
             name, quant=self.quant, device=self.device, adapter=self.folder.adapter))  # fmt: skip
+        model.prefill = self.settings.prefill
         if model.width != width:
             raise ModelError(
                 f"the projector of {self.folder.name} makes tokens {width} wide and {name} takes tokens {model.width} wide",
@@ -136,3 +191,13 @@ def pick_device(wanted: str) -> str:
     if not there.get(kind, False):
         raise UsageError(f"--device {wanted} is not on this machine", "use --device auto or cpu")
     return wanted
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes free on a CUDA device; None where the driver does not say."""
+    import torch
+
+    try:
+        return torch.cuda.mem_get_info(torch.device(device))[0]
+    except RuntimeError:
+        return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mambamia_cli.errors import InputError
+from mambamia_cli.pipeline.backoff import Backoff
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.scenes.evidence import Evidence, EvidenceStream
 from mambamia_cli.scenes.levels import SignatureStream
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from mambamia_cli.video import DecodeStats, SampleSpec, VideoInfo
 
-CHUNK_FRAMES = 32
 MEMORY_ANCHORS = 16 << 20  # bytes
 
 
@@ -82,18 +82,21 @@ class Index:
 
 
 def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool = True, progress: Progress) -> Index:
-    """Look at a video once.
+    """Look at a video once, in chunks and windows as `models.settings` says; where memory runs out all the same, in smaller ones.
 
     Raises:
         InputError: nothing in it can be decoded.
+        OutOfMemoryError: not even one frame at a time fits.
     """
     import torch
 
     from mambamia_cli.compressor.stream import StreamingCompressor
     from mambamia_cli.video import open_frames
 
-    encoder, clock = models.encoder, _Clock()
-    stream = StreamingCompressor(models.compressor)
+    chosen, clock = models.settings, _Clock()
+    models.enter("watch")
+    stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=chosen.overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
+    backoff = Backoff(models.encoder, stream, chosen.chunk)
     anchors, delta, times = AnchorStore() if keep_anchors else None, [], []
     evidence, signatures = EvidenceStream(), SignatureStream()
 
@@ -103,12 +106,12 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
             if anchors is not None:
                 anchors.append(output.anchors)
 
-    with open_frames(path, spec, chunk_frames=CHUNK_FRAMES) as frames, torch.inference_mode():
+    with open_frames(path, spec, chunk_frames=chosen.chunk) as frames, torch.inference_mode():
         chunks, end = iter(frames), _end(frames.info.duration, spec.end)
         while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
             pixels = torch.from_numpy(chunk.frames).permute(0, 3, 1, 2)  # (m, 3, H, W) uint8
-            patches = clock.time("encode", lambda: encoder.encode(pixels))  # noqa: B023  (m, n, d_vision)
-            take(clock.time("compress", lambda: stream.push(patches)))  # noqa: B023
+            patches = clock.time("encode", lambda: backoff.encode(pixels))  # noqa: B023  (m, n, d_vision)
+            take(clock.time("compress", lambda: backoff.push(patches)))  # noqa: B023
             clock.time("compare", lambda: evidence.push(chunk.frames))
             signatures.push(patches.mean(1).float().cpu().numpy())
             times += chunk.times
@@ -117,7 +120,7 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
         stats = frames.stats
         if not times:
             raise InputError(f"{path} has no frame that can be decoded", "check that it plays, or convert it")
-        take(clock.time("compress", stream.finish))
+        take(clock.time("compress", lambda: backoff.finish(stream.finish)))
     end = _end(stats.duration, spec.end)
     span = (float(spec.start or times[0]), float(max(end, times[-1]) if end is not None else times[-1]))
     return Index(frames.info, stats, tuple(times), np.concatenate(delta), anchors, span, evidence.finish(), signatures.finish(), clock.seconds)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,6 +18,9 @@ from mambamia_cli.pipeline import sightings
 from mambamia_cli.pipeline.answer import Answer, generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, watch
+from mambamia_cli.plan.estimate import WINDOWS, Settings, Task
+from mambamia_cli.plan.frames import ASK_RATE, SCENES_RATE, asking_rate, frame_count
+from mambamia_cli.plan.limits import settle
 from mambamia_cli.records import (
     LEVELS,
     AnswerRecord,
@@ -35,14 +39,11 @@ from mambamia_cli.records import (
 from mambamia_cli.scenes import evidence, levels, marking, peaks
 
 Time = int | float | str | Fraction
-ASK_RATE, SCENES_RATE = Fraction(1), Fraction(4)
-"""Frames a second looked at when nothing else is said. Markers need more than answers do."""
-
-MOST_FRAMES = Fraction(2400)
-"""`ask` and `find` look at short videos as closely as `scenes`, and at long ones at a rate that gives about so many frames."""
-
 TITLE_FRAMES, TITLE_TOKENS, MOST_TITLES = 16, 24, 40
 """A scene's title is made from so many of its frames and is so long; so many titles are read to the model for the paragraph."""
+
+_UNKNOWN_LENGTH = Fraction(3600)
+"""Seconds that a video is planned for which does not say how long it is."""
 
 _UNSET: Any = object()
 
@@ -61,6 +62,8 @@ def open_video(
     seed: int = 0,
     threads: int | None = None,
     stream: int | None = None,
+    vram_limit: str | None = None,
+    ram_limit: str | None = None,
     models: Models | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
@@ -73,7 +76,8 @@ def open_video(
         max_frames: look at no more frames than this, spread evenly.
         start, end: seconds from the first frame, or text such as "1:35".
         token_budget: visual tokens the language model may see. None = the model's.
-        models: models shared with other videos; `model`, `device`, `quant`, `seed` and `threads` are theirs then.
+        vram_limit, ram_limit: sizes such as "8GiB" to stay within; None = what the device and the machine have free.
+        models: models shared with other videos; `model`, `device`, `quant`, `seed`, `threads` and the limits are theirs then.
         progress, warn: called with (stage, done, total) and with one sentence.
 
     Raises:
@@ -94,7 +98,8 @@ def open_video(
     else:
         path = Path(source)
     probe(path, stream=stream)
-    shared = models or Models(model, device=device, quant=quant, threads=threads, seed=seed, progress=say)
+    shared = models or Models(model, device=device, quant=quant, threads=threads, seed=seed, progress=say, vram_limit=vram_limit,
+                              ram_limit=ram_limit)  # fmt: skip
     return Video(str(source), path, spec, shared, default_rate=fps is _UNSET, token_budget=token_budget, progress=say, warn=warn)
 
 
@@ -115,9 +120,11 @@ class Video:
         self._spec, self._default_rate, self._progress = spec, default_rate, progress
         self._warn = warn or (lambda text: None)
         self._indexes: dict[Any, Index] = {}
+        self._planned_for: set[bool] = set()
 
     def index(self, *, default_rate: Fraction = ASK_RATE, anchors: bool = True) -> Index:
         """Look at the video, unless that was done at this rate already. Raises InputError when nothing can be decoded."""
+        self.models.enter("watch")
         spec = replace(self._spec, fps=default_rate if self._default_rate else self._spec.fps, size=tuple(self.models.encoder.input_size))
         known = self._indexes.get(spec.fps)
         if known is None or (anchors and known.anchors is None):
@@ -147,8 +154,9 @@ class Video:
         """
         if not questions or not all(question.strip() for question in questions):
             raise UsageError("a question is empty", "ask something, such as 'what happens in the video?'")
-        _ = self.models.language  # bad weights are refused before an hour of frames is looked at
+        self.prepare(question=max((*questions, *(with_options(q, choices or ()) for q in questions)), key=len), max_tokens=max_tokens)
         index = self.index(default_rate=self._asking_rate())
+        self.models.enter("answer")
         records = [self._answer(index, question, choices, max_tokens, on_text, by, selection) for question in questions]
         return records[0] if len(records) == 1 else records
 
@@ -166,6 +174,7 @@ class Video:
         """
         if level not in LEVELS:
             raise UsageError(f"there is no level {level}", f"use one of {', '.join(LEVELS)}")
+        self.prepare(answers=False, rate=SCENES_RATE)
         index = self.index(default_rate=SCENES_RATE, anchors=False)
         began = time.perf_counter()
         wanted = self.models.rule.threshold if threshold is None else threshold
@@ -184,19 +193,20 @@ class Video:
     def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
         """A title a scene, made from that scene's kept frames alone, then a paragraph from all kept frames and the titles.
         Times are those of frames; what the model writes of times is not read."""
-        _ = self.models.language  # as in `ask`
+        self.prepare(question=SUMMARY_QUESTION + "x" * MOST_TITLES * TITLE_TOKENS * 3, max_tokens=max_tokens, rate=SCENES_RATE)
         index = self.index(default_rate=SCENES_RATE)
+        self.models.enter("answer")
         began, times = time.perf_counter(), index.seconds
         found, titled = self._mark(index, threshold, min_scene_len), []
         for scene in found:
             self._progress("titling scenes", scene.n - 1, len(found))
             inside = [i for i, t in enumerate(times) if scene.start <= t < scene.end] or [0]
-            kept = kept_frames(index, self.models, self.token_budget, TITLE_QUESTION, TITLE_TOKENS, within=inside, most=TITLE_FRAMES)
+            kept = kept_frames(index, self.models, self._budget, TITLE_QUESTION, TITLE_TOKENS, within=inside, most=TITLE_FRAMES)
             title = generate(self.models, prompt(index, self.models, kept, TITLE_QUESTION), TITLE_TOKENS)
             titled.append(replace(scene, title=_first_line(title.text)))
         self._progress("summarizing", 0, None)
         question = SUMMARY_QUESTION.format(titles=_titles(titled))
-        kept = kept_frames(index, self.models, self.token_budget, question, max_tokens)
+        kept = kept_frames(index, self.models, self._budget, question, max_tokens)
         answer = generate(self.models, prompt(index, self.models, kept, question), max_tokens)
         return SummaryRecord(
             video=self._video(index), scenes=tuple(titled), summary=" ".join(answer.text.split()), finish=answer.finish,
@@ -215,8 +225,9 @@ class Video:
             raise UsageError("there is nothing to find", "name a thing, such as 'guitar'")
         if self.models.folder.lexicon is None:
             raise UsageError(f"the model {self.models.folder.name} has no lexicon to find words with", "use mambamia-tiny")
-        _ = self.models.language
+        self.prepare()
         index = self.index(default_rate=self._asking_rate())
+        self.models.enter("answer")
         began = time.perf_counter()
         seen = [sightings.look_for(index, self.models, [query]) for query in queries]
         return FindRecord(
@@ -225,13 +236,46 @@ class Video:
             timing_s=_timing(index, began), memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
         )  # fmt: skip
 
-    def _asking_rate(self) -> Fraction:
-        """SCENES_RATE for what is short: a thing of three seconds must not be missed. ASK_RATE from 40 minutes on."""
+    def prepare(self, *, question: str = "", max_tokens: int = 128, answers: bool = True, rate: Fraction | None = None) -> None:
+        """Plan the run, refuse it if it cannot fit, and load the language model if it may stay. Comes before decoding.
+
+        Raises:
+            OutOfMemoryError: the memory there is does not do; the hint names the flag to lower. ModelError: bad weights.
+        """
+        if self._planned_for >= {answers}:
+            return
+        self._planned_for.add(answers)
+        models, info, rate = self.models, self.info, rate or self._asking_rate()
+        span = max((self._spec.end or info.duration or _UNKNOWN_LENGTH) - (self._spec.start or 0), Fraction(1))
+        frames = frame_count(span, rate if self._default_rate else self._spec.fps, info.fps, self._spec.max_frames)
+        task = Task(frames, float(span), (info.height, info.width), models.device.partition(":")[0], models.quant, max_tokens,
+                    self.token_budget, max(60, len(question)), answers)  # fmt: skip
+        if models.parts is None:
+            settings = Settings(together=models.device == "cpu")
+        else:
+            settings = settle(models.parts, task, models.limits)
+        models.settings = settings
+        if answers and settings.token_budget is not None:
+            self._warn(f"the token budget is lowered to {settings.token_budget} visual tokens, so that the language model fits")
+        if settings.window < WINDOWS[0]:
+            self._warn(f"the compressor looks at {settings.window} frames at a time in place of {WINDOWS[0]}, so that it fits")
+        if answers and settings.together:
+            _ = models.language  # bad weights are refused before an hour of frames is looked at
+
+    @cached_property
+    def info(self) -> Any:
+        """What the file holds (video.VideoInfo)."""
         from mambamia_cli.video.probe import probe
 
-        length = probe(self.path, stream=self._spec.stream).duration
-        span = (self._spec.end or length or 0) - (self._spec.start or 0)
-        return max(ASK_RATE, min(SCENES_RATE, MOST_FRAMES / span)) if span > 0 else ASK_RATE
+        return probe(self.path, stream=self._spec.stream)
+
+    @property
+    def _budget(self) -> int | None:
+        """Visual tokens the language model may see: the user's, else what memory allows, else None."""
+        return self.token_budget or self.models.settings.token_budget
+
+    def _asking_rate(self) -> Fraction:
+        return asking_rate((self._spec.end or self.info.duration or Fraction(0)) - (self._spec.start or 0))
 
     def _answer(self, index: Index, question: str, choices: Sequence[str] | None, max_tokens: int,
                 on_text: Callable[[str], None] | None, by: str, selection: str) -> AnswerRecord:  # fmt: skip
@@ -263,7 +307,7 @@ class Video:
               on_text: Callable[[str], None] | None, began: float, selection: str) -> tuple[Answer, list[int]]:  # fmt: skip
         """What the language model says of the kept frames, and these."""
         put = with_options(question, choices or ())
-        kept = kept_frames(index, self.models, self.token_budget, put, max_tokens, selection=selection)
+        kept = kept_frames(index, self.models, self._budget, put, max_tokens, selection=selection)
         embeds = prompt(index, self.models, kept, put)  # (l, width)
         if choices is not None:
             return likeliest(self.models, embeds, choices), kept
@@ -353,7 +397,7 @@ class Video:
         )  # fmt: skip
         if kept is None:
             return record
-        compressor, projector = self.models.compressor.config, self.models.projector.config
+        compressor, projector = self.models.compressor_config, self.models.projector.config
         return replace(record, sampler="delta" if len(kept) < len(index.times) else record.sampler, kept=len(kept),
                        tokens_in=len(index.times) * compressor.grid_rows * compressor.patches_per_row,
                        tokens_out=len(kept) * projector.tokens_per_frame)  # fmt: skip

@@ -189,8 +189,8 @@ def solve(parts: Parts, task: Task, vram: int | None, ram: int | None) -> Settin
     settings = solve_watch(parts, task, vram, ram)
     if settings is not None and task.answers:
         settings = solve_answer(parts, task, settings, vram, ram)
-    if settings is None or task.device == "cpu":
-        return settings
-    together = replace(settings, together=True)
-    fitting = vram is not None and all(fits(need, vram, ram) for need in needs(parts, task, together).values())
+    if settings is None:
+        return None
+    together, limit = replace(settings, together=True), ram if task.device == "cpu" else vram
+    fitting = limit is not None and all(fits(need, vram, ram) for need in needs(parts, task, together).values())
     return together if fitting else settings

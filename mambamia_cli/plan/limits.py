@@ -91,12 +91,21 @@ def settle(parts: Parts, task: Task, limits: Limits) -> Settings:
         need = estimate.watch_need(parts, task, smallest)
         raise _refused("watch", need, limits, _fewer_frames(parts, task, smallest, limits))
     if not task.answers:
-        return settings
+        return replace(settings, together=_room_for_all(parts, task, limits))
     solved = estimate.solve(parts, task, limits.vram, limits.ram)
     if solved is None:
         smallest = replace(settings, prefill=estimate.PREFILLS[-1])
         raise _refused("answer", estimate.answer_need(parts, task, smallest), limits, _smaller_answer(parts, task, smallest, limits))
     return solved
+
+
+def _room_for_all(parts: Parts, task: Task, limits: Limits) -> bool:
+    """Whether a language model that an earlier question loaded may stay."""
+    try:
+        found = estimate.solve(parts, replace(task, answers=True), limits.vram, limits.ram)
+    except UsageError:  # no frame fits its context: that is for a question to say
+        return False
+    return found is not None and found.together
 
 
 def _refused(stage: str, need: Need, limits: Limits, hint: str) -> OutOfMemoryError:

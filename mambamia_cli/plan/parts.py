@@ -17,7 +17,7 @@ from mambamia_cli.models.registry import ENTRIES, resolve
 from mambamia_cli.plan import known
 from mambamia_cli.plan.answering import Projection
 from mambamia_cli.plan.headers import Entry, entries
-from mambamia_cli.plan.sizes import LanguageSizes, VisionSizes, language_sizes, vision_sizes
+from mambamia_cli.plan.sizes import LanguageSizes, UnknownSizes, VisionSizes, language_sizes, vision_sizes
 from mambamia_cli.plan.watching import LITE0_PARAMETERS
 
 EMBEDDED_VISION, EMBEDDED_LANGUAGE = "efficientnet-lite0", "smollm2-135m-instruct"
@@ -109,7 +109,7 @@ def _config(name: str, table: dict[str, dict[str, Any]], what: str) -> tuple[dic
     if name.count("/") == 1 and (fetched := _from_hub(name, online=True)) is not None:
         return _json(fetched), fetched.parent
     shown = ", ".join(full.partition("/")[2] for full in list(table)[:4])
-    raise ModelError(f"the sizes of the {what} {name} are not to be had here", f"give its folder, or a public one such as {shown}")
+    raise UnknownSizes(f"the sizes of the {what} {name} are not to be had here", f"give its folder, or a public one such as {shown}")
 
 
 def _from_hub(name: str, *, online: bool) -> Path | None:

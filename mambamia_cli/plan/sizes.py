@@ -12,6 +12,11 @@ from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError
 from mambamia_cli.plan.headers import BYTES, Entry
 
+
+class UnknownSizes(ModelError):
+    """A part whose sizes are not known here. It may well run: a run goes on unplanned, `mambamia plan` is refused."""
+
+
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """A weight in bitsandbytes' 4 bits, double quantised: half a byte, an 8-bit scale for 64 of them, 32 bits for 256 scales."""
 QUANT_BYTES = {"nf4": NF4_BYTES, "fp4": NF4_BYTES, "int8": 1.0, "int4": 0.5 + 4 / 32, "bf16": 2.0, "fp32": 4.0}
@@ -74,7 +79,7 @@ class LanguageSizes:
 def vision_sizes(name: str, config: dict[str, Any], preprocess: dict[str, Any] | None, entries: list[Entry]) -> VisionSizes:
     """Of a transformers vision tower. `preprocess`: its preprocessor_config.json, None for the config's own size.
 
-    Raises ModelError for a config without the sizes a transformer has (a staged network is not planned).
+    Raises UnknownSizes for a config without the sizes a transformer has (a staged network is not planned).
     """
     config = {**config, **config.get("vision_config", {})} if "vision_config" in config else config
     kind = str(config.get("model_type", ""))
@@ -82,7 +87,7 @@ def vision_sizes(name: str, config: dict[str, Any], preprocess: dict[str, Any] |
         hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
         layers, patch = int(config["num_hidden_layers"]), int(config["patch_size"])
     except (KeyError, TypeError, ValueError):
-        raise ModelError(f"{name} is no vision transformer whose config.json gives its sizes", "plan with a SigLIP or CLIP tower") from None
+        raise UnknownSizes(f"{name} is no vision transformer whose config.json gives its sizes", "plan with a SigLIP or CLIP tower") from None
     height, width = _frame_size(config, preprocess, patch)
     rows, columns = height // patch, width // patch
     prefix = 1 if kind.startswith(("clip", "dinov2", "vit")) else 0
@@ -134,7 +139,7 @@ def _multiplied_vision(kind: str, d: int, i: int, layers: int, patch: int, confi
 
 
 def language_sizes(name: str, config: dict[str, Any], entries: list[Entry]) -> LanguageSizes:
-    """Of a causal language model. Raises ModelError for an architecture whose sizes are not known here."""
+    """Of a causal language model. Raises UnknownSizes for an architecture whose sizes are not known here."""
     config = {**config, **config["text_config"]} if isinstance(config.get("text_config"), dict) else config
     kind = str(config.get("model_type", ""))
     try:
@@ -142,7 +147,7 @@ def language_sizes(name: str, config: dict[str, Any], entries: list[Entry]) -> L
         heads = int(config["num_attention_heads"])
         inner = int(config["intermediate_size"])
     except (KeyError, TypeError, ValueError):
-        raise ModelError(
+        raise UnknownSizes(
             f"{name} ({kind or 'no model_type'}) is no transformer decoder whose config.json gives its sizes",
             "plan with a Llama, Qwen, Mistral or GPT-NeoX model",
         ) from None

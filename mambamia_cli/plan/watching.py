@@ -13,7 +13,7 @@ from mambamia_cli.plan.tape import DEVICE, HOST, Tape
 
 TOWER_BATCH, EMBEDDED_BATCH = 8, 8  # vision.tower.BATCH, vision.backends.TorchBackend.batch
 BLOCK_CPU, BLOCK_DEVICE = 1 << 18, 1 << 26  # compressor.ssd_block
-LITE0_FRAME = 11_000_000  # bytes: EfficientNet-Lite0's most for one frame in torch, counted
+LITE0_FRAME = 14_110_000  # bytes: EfficientNet-Lite0's most for one frame in torch, counted
 LITE0_PARAMETERS = 4_631_000
 QUEUE = 4  # chunks of frames beside the one that is worked on: two in the queue, one being filled, one handed over
 
@@ -51,28 +51,24 @@ def play(tape: Tape, vision: VisionSizes, config: CompressorConfig, watch: Watch
     patches = m * n * vision_width(vision) * patch_item
     pixels = m * 3 * vision.height * vision.width
     store = HOST if watch.offload else DEVICE
-    if watch.onnx:
+    if watch.onnx and vision.embedded:
         tower = 0  # ONNX Runtime's own copy is no tensor of torch's
     both_ways = config.bidirectional or config.taa_bidirectional
     window = watch.window if both_ways else m
     held = min(watch.frames, window + m)  # frames waiting when a window is worked on
     waiting = held * n * config.vision_width * watch.item
-    with tape.hold(tower, compressor), tape.hold(pixels, where=HOST), tape.hold(_lines(watch, config), where=HOST):
-        with tape.hold(patches, where=HOST if vision.embedded else DEVICE):
-            with tape.hold(max(0, waiting - m * n * config.vision_width * watch.item), where=store):
-                _encode(tape, vision, m, watch)
-            tape.touch(waiting, waiting, where=store)  # the pieces and their sum
-            with tape.hold(waiting, where=store):
-                _window(tape, config, min(window, watch.frames), m, watch, store)
+    tape.alloc(tower + compressor)
+    tape.alloc(pixels + 8 * watch.frames, HOST)  # and delta; the anchors of all frames go to a file
+    tape.alloc(patches, HOST if vision.embedded else DEVICE)
+    with tape.hold(max(0, waiting - m * n * config.vision_width * watch.item), where=store):
+        _encode(tape, vision, m, watch)
+    tape.touch(waiting, waiting, where=store)  # the pieces and their sum
+    with tape.hold(waiting, where=store):
+        _window(tape, config, min(window, watch.frames), m, watch, store)
 
 
 def vision_width(vision: VisionSizes) -> int:
     return 432 if vision.embedded else vision.hidden
-
-
-def _lines(watch: Watch, config: CompressorConfig) -> int:
-    """What is kept of every frame: delta; anchors go to a file (pipeline.index.AnchorStore)."""
-    return 8 * watch.frames
 
 
 def _encode(tape: Tape, vision: VisionSizes, m: int, watch: Watch) -> None:
@@ -207,7 +203,6 @@ def _mamba1(tape: Tape, config: CompressorConfig, watch: Watch, length: int, d: 
     rank = ceil(d / 16)
     q = min(config.chunk_size, length)
     states = batch * q * e * state * 4
-    with tape.hold(2 * inner, inner):  # in_proj's, the gate
-        with tape.hold(inner, tokens * (rank + 2 * state) * item):  # convolved; dt, B and C
-            with tape.hold(4 * tokens * e, inner):
-                tape.touch(states, states, states)
+    convolved = inner + tokens * (rank + 2 * state) * item  # and dt, B and C
+    with tape.hold(2 * inner, inner), tape.hold(convolved), tape.hold(4 * tokens * e, inner):  # in_proj's, the gate first
+        tape.touch(states, states, states)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -20,17 +20,18 @@ class Encoder(Protocol):
     width: int  # d_vision
 
     def encode(self, frames: Tensor) -> Tensor:
-        """frames (m, 3, H, W) uint8 RGB -> patches (m, rows * columns, width) float32 on the CPU's or encoder's device.
+        """frames (m, 3, H, W) uint8 RGB -> patches (m, rows * columns, width) on the CPU or the encoder's device, in float32
+        or in the half precision that the encoder was loaded in.
 
         Patches are row-major. Raises ValueError if the frames have another shape or type.
         """
         ...
 
 
-def load_encoder(name: str, *, device: str = "cpu", threads: int | None = None) -> Encoder:
+def load_encoder(name: str, *, device: str = "cpu", threads: int | None = None, dtype: Any = None) -> Encoder:
     """Load an encoder: "efficientnet-lite0" (embedded), else a transformers folder or hub id.
 
-    `threads` bounds the CPU threads of the embedded one (None: torch's own setting). Raises ModelError with a remedy.
+    dtype: what a tower computes in (None: float32); the embedded one always takes float32. `threads` bounds the CPU threads of the embedded one (None: torch's own setting). Raises ModelError with a remedy.
     """
     if name == EMBEDDED:
         from mambamia_cli.vision.embedded import EmbeddedEncoder
@@ -38,7 +39,7 @@ def load_encoder(name: str, *, device: str = "cpu", threads: int | None = None) 
         return EmbeddedEncoder(device=device, threads=threads)
     from mambamia_cli.vision.tower import TowerEncoder
 
-    return TowerEncoder(name, device=device)
+    return TowerEncoder(name, device=device) if dtype is None else TowerEncoder(name, device=device, dtype=dtype)
 
 
 def check_frames(frames: Tensor, size: tuple[int, int]) -> None:

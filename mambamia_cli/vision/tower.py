@@ -34,7 +34,7 @@ BATCH = 8  # frames a pass
 
 
 class TowerEncoder:
-    """A transformers vision tower. Frames (m, 3, H, W) uint8 -> patches (m, n, d_vision) float32 on `device`.
+    """A transformers vision tower. Frames (m, 3, H, W) uint8 -> patches (m, n, d_vision) in `dtype` on `device`.
 
     name: a folder or a hub id. select_layer: which hidden state, counted as transformers does (0 = embeddings,
     -2 = before the last layer); "auto" = -2 where all layers have one shape, else the last; None = the tower's own
@@ -86,10 +86,10 @@ class TowerEncoder:
 
     @torch.inference_mode()
     def encode(self, frames: Tensor) -> Tensor:
-        """frames (m, 3, H, W) uint8 -> patches (m, rows * columns, d_vision) float32, row-major, class token dropped."""
+        """frames (m, 3, H, W) uint8 -> patches (m, rows * columns, d_vision) in `dtype`, row-major, class token dropped."""
         check_frames(frames, self.input_size)
         rows, columns = self.grid
-        patches = torch.empty(len(frames), rows * columns, self.width, device=self.device)  # (m, n, d_vision)
+        patches = torch.empty(len(frames), rows * columns, self.width, device=self.device, dtype=self.dtype)  # (m, n, d_vision)
         for start in range(0, len(frames), BATCH):
             part = slice(start, start + BATCH)
             patches[part] = self._run(frames[part])
@@ -110,7 +110,7 @@ class TowerEncoder:
                 f"{self.name} gave {hidden.shape[1]} patches a frame where {n} were expected",
                 "its preprocessor_config.json does not fit its config.json",
             )
-        return hidden[:, -n:].float()  # class and register tokens stand before the patches
+        return hidden[:, -n:].to(self.dtype)  # class and register tokens stand before the patches
 
 
 def _load(name: str, dtype: torch.dtype) -> tuple[nn.Module, object]:

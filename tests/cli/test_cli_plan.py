@@ -69,3 +69,29 @@ def test_it_is_quick_and_loads_no_torch(three_cuts):
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert done.stdout.splitlines()[-1] == "0 []"
     assert best < 2
+
+
+def host_need(model, chunk):
+    """Bytes of the host's that the tiny model needs for 32 frames of 96 x 128."""
+    from mambamia_cli.models.folder import read_folder
+    from mambamia_cli.plan import estimate, parts
+
+    task = estimate.Task(32, 8.0, (96, 128), max_tokens=2)
+    return max(need.host for need in estimate.needs(parts.of_folder(read_folder(str(model))), task, estimate.Settings(chunk=chunk)).values())
+
+
+def test_a_limit_is_kept_by_smaller_chunks(mambamia, three_cuts, tiny_model, monkeypatch):
+    """`ask` plans with the limit, works with what was settled, and refuses before it loads when nothing helps."""
+    from mambamia_cli.pipeline import index
+
+    given, watch = [], index.watch
+    least, most = (host_need(tiny_model, chunk) for chunk in (1, 32))
+    assert most > least + (5 << 20)
+    monkeypatch.setattr("mambamia_cli.pipeline.video.watch", lambda path, spec, models, **more: given.append(models.settings) or watch(path, spec, models, **more))
+    assert mambamia("ask", three_cuts.path, "what?", "-m", tiny_model, "--device", "cpu", "--max-tokens", 2, "--ram-limit", "20GiB").code == 0
+    assert mambamia("ask", three_cuts.path, "what?", "-m", tiny_model, "--device", "cpu", "--max-tokens", 2, "--ram-limit", f"{(least + most) // 2 / (1 << 20):.0f}MiB").code == 0
+    assert given[0].chunk == 32 and given[0].together and given[1].chunk < 32
+    ran = mambamia("ask", three_cuts.path, "what?", "-m", tiny_model, "--device", "cpu", "--ram-limit", "200MiB")
+    assert ran.code == 6 and "--ram-limit 200MiB" in ran.one_sentence() and len(given) == 2
+    for command in ("scenes", "summarize"):
+        assert mambamia(command, three_cuts.path, "-m", tiny_model, "--device", "cpu", "--ram-limit", "200MiB").code == 6
