@@ -21,6 +21,7 @@ from mambamia_cli.language.lora import merge_adapter
 from mambamia_cli.language.model import check_prompt, has_bitsandbytes, memory_guard
 from mambamia_cli.language.packing import adapter_digest, read_state, source_identity
 from mambamia_cli.language.tokenizer import TransformersTokenizer
+from mambamia_cli.models import hub
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class TransformersLanguageModel:
         self.quant, self.warnings = available_quant(quant, device)
         for warning in self.warnings:
             log.warning(warning)
+        if adapter is not None and not isinstance(source, Path):
+            source = hub.fetch(source)  # the adapter is merged into the files' tensors
         self.model = _load(source, self.quant, device, adapter)
         if self.quant == "auto":
             small = self.model.num_parameters() <= SMALL_MODEL
@@ -191,8 +194,6 @@ def _load(source: Path | str, quant: str, device: str, adapter: Path | None):
         if adapter is None:
             options |= {"use_safetensors": True, "output_loading_info": True}
             model, report = AutoModelForCausalLM.from_pretrained(source, **options)
-        elif not isinstance(source, Path):
-            raise ModelError("an adapter needs its language model as a folder", "download the model and give its folder")
         else:
             config = AutoConfig.from_pretrained(source)
             state = merge_adapter(read_state(source), adapter)

@@ -12,6 +12,7 @@ from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError
 from mambamia_cli.plan.headers import BYTES, Entry
 
+
 class UnknownSizes(ModelError):
     """A part whose sizes are not known here. It may well run: a run goes on unplanned, `mambamia plan` is refused."""
 

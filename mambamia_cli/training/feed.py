@@ -17,11 +17,12 @@ from mambamia_cli.training.llava import Reader, Rows, Unusable
 
 @dataclass
 class MicroBatch:
-    """Rows that pass the models together; `position` is the first one's. `skipped`: unusable rows by reason."""
+    """Rows that pass the models together; `position` is the first one's. `skipped`: unusable rows by reason; `why`: in words."""
 
     position: int
     examples: list[Example] = field(default_factory=list)
     skipped: Counter = field(default_factory=Counter)
+    why: list[str] = field(default_factory=list)
 
 
 class Feed:
@@ -66,6 +67,7 @@ class Feed:
                     result = future.result()
                     if isinstance(result, Unusable):
                         batch.skipped[result.reason] += 1
+                        batch.why.append(str(result))
                     else:
                         batch.examples.append(result)
                 yield batch

@@ -30,6 +30,7 @@ from mambamia_cli.training.full_config import STAGES, FullRecipe, StageConfig
 from mambamia_cli.training.full_model import Losses, VideoModel
 from mambamia_cli.training.llava import KINDS, REASONS, Reader, Rows
 
+TOLD = 5  # skipped rows that are told of one by one; the others are counted
 HOPELESS = 50  # rows at the very beginning of which none can be used: the media folder is wrong
 FREE = ("workers", "log_every", "evaluate_every", "init", "name", "media")  # may change when a run is resumed
 FORMAT = "mambamia/1"
@@ -86,7 +87,7 @@ class Training:
             raise UsageError(f"{recipe.held_out} rows held out leave none of {len(self.rows)} to train on", "lower held_out")
         if not Path(recipe.media).is_dir():
             raise UsageError(f"there is no folder {recipe.media}", "name the folder of the images and videos with --media")
-        self.model: VideoModel | None = None
+        self._told = 0
 
     def build(self, stage: str) -> VideoModel:
         """The models of a stage, on this process's device, with the weights that the stage before left."""
@@ -149,6 +150,8 @@ class Training:
                 run.log(validation="held-out", **scores)
                 self.log(f"  held out: {json.dumps(scores)}")
         run.save()
+        if tally.skipped.total():
+            self.log(f"{stage}: skipped " + ", ".join(f"{n} {reason}" for reason, n in tally.skipped.items() if n))
         self._finish(model, adapters, folder)
 
     def _positions(self, settings: StageConfig, step: int, steps: int) -> Iterator[range]:
@@ -175,6 +178,9 @@ class Training:
     def _fitting(self, model: VideoModel, batch: MicroBatch, here: Counter) -> list:
         examples = [e for e in batch.examples if model.room(e) >= 1]
         here.update({f"skipped {reason}": n for reason, n in batch.skipped.items()})
+        for text in batch.why[: max(0, TOLD - self._told)]:
+            self._told += 1
+            self.log(f"  skipped: {text}")
         here["skipped too long"] += len(batch.examples) - len(examples)
         return examples
 
@@ -243,7 +249,6 @@ class Training:
             write_json(path, recipe)
 
     def _finish(self, model: VideoModel, adapters: dict, folder: Path) -> None:
-        self.model = model
         if self.world.main:
             model.compressor.save_pretrained(folder / "compressor")
             model.projector.save_pretrained(folder / "projector")

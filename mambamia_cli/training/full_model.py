@@ -157,16 +157,12 @@ class VideoModel(nn.Module):
         ids = _padded([layout.ids for layout in layouts], longest, 0, device)  # (b, l)
         visual = _padded([layout.visual for layout in layouts], longest, False, device)
         labels = _padded([layout.labels for layout in layouts], longest, IGNORED, device)
-        mask = _padded([[1] * len(layout.ids) for layout in layouts], longest, 0, device)
         embeds = model.get_input_embeddings()(ids)  # (b, l, width)
         embeds = embeds.masked_scatter(visual[..., None], torch.cat([part.flatten(0, 1) for part in tokens]).to(embeds.dtype))
-        # Without padding no mask is passed, so that fused causal attention may be used.
-        output = {} if bool(mask.all()) else {"attention_mask": mask}
+        # No mask: what pads stands on the right, where no token of the row looks, and fused causal attention may be used.
         rows, columns = torch.nonzero(labels != IGNORED, as_tuple=True)
         where = torch.unique(columns - 1)  # the vocabulary is large: logits only where a token is predicted
-        if self.keeps:
-            output["logits_to_keep"] = where
-        logits = model(inputs_embeds=embeds, use_cache=False, **output).logits
+        logits = model(inputs_embeds=embeds, use_cache=False, **({"logits_to_keep": where} if self.keeps else {})).logits
         logits = logits if self.keeps else logits[:, where]  # (b, |where|, vocabulary)
         return logits[rows, torch.searchsorted(where, columns - 1)], labels[rows, columns], rows
 

@@ -125,3 +125,15 @@ def test_wrong_shapes_are_named(wrong):
     state = args.pop("state")
     with pytest.raises(ValueError, match="C must" if wrong == "C" else {"state": "initial_state"}.get(wrong, wrong)):
         ssd_scan(*args.values(), initial_state=state)
+
+
+def test_autocast_leaves_the_scan_alone():
+    """A training in bfloat16 hands in what it has; decays and states stay in float32, in the backward pass too."""
+    x, dt, A, B, C, D, _ = (t.requires_grad_() for t in inputs(37))
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y, state = ssd_scan(x, dt, A, B, C, D, chunk_size=8)
+        results.append((y, state, *torch.autograd.grad(y.sum() + state.sum(), (x, dt, A, B, C, D))))
+    for plain, cast in zip(*results, strict=True):
+        assert plain.dtype == cast.dtype and torch.equal(plain, cast)

@@ -214,6 +214,8 @@ def test_losses_fall_and_bad_rows_are_counted(trained):
     held = [json.loads(line) for line in (work / "align" / "metrics.jsonl").read_text().splitlines() if "held-out" in line]
     assert [row["step"] for row in held] == [6, 12]
     assert any("held out" in text for text in said) and any("left" in text for text in said)
+    assert sum("  skipped: " in text for text in said) == full.TOLD and any("absent.mp4 is missing" in text for text in said)
+    assert any(text.startswith("tune: skipped ") and "broken" in text and "missing" in text for text in said)
     assert (work / "align" / "metrics.png").stat().st_size > 10_000 and (work / "tune" / "metrics.png").is_file()
 
 
@@ -240,7 +242,7 @@ def test_stopped_and_resumed_is_bitwise_the_straight_run(place, trained, tmp_pat
         advance(self)
         if self.step == 2:
             self.save()
-        if self.step == 3:
+        if self.step == 4:  # the metrics of step 3 are written, its weights are not
             raise KeyboardInterrupt
 
     for stage in ("align", "tune"):
@@ -263,7 +265,7 @@ def test_adapter_over_four_bits(place, trained, tmp_path):
     """The base stays in 4 bits and frozen; its adapter learns, and merges into the folder that `ask` loads in 4 bits."""
     shutil.copytree(trained[0] / "align", tmp_path / "align")
     stage = full_config.StageConfig(lr=2e-2, steps=12, accumulate=1, batch=8)
-    train(recipe(place, quant="nf4", held_out=1, tune=stage), tmp_path, ("tune",))
+    train(recipe(place, quant="nf4", held_out=1, evaluate_every=4, tune=stage), tmp_path, ("tune",))
     losses = metrics(tmp_path, "tune")
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
     from mambamia_cli.pipeline import open_video
@@ -272,7 +274,7 @@ def test_adapter_over_four_bits(place, trained, tmp_path):
     assert video.ask("What colour is it?", choices=["mint", "xylophone"]).answer == "mint"
 
 
-def test_four_bit_base_is_four_bit_and_untouched(place):
+def test_four_bit_base_is_four_bit_and_untouched(place, examples):
     import bitsandbytes
 
     model, adapters = build(recipe(place, quant="nf4"), "tune", None, World())
@@ -280,6 +282,17 @@ def test_four_bit_base_is_four_bit_and_untouched(place):
     assert len(bases) == 8 and all(isinstance(base, bitsandbytes.nn.Linear4bit) for base in bases)
     trained = {id(p) for p in full._parameters(model) if p.requires_grad}
     assert trained == {id(p) for p in [*model.parameters(), *(p for a in adapters.values() for p in (a.lora_A, a.lora_B))]}
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        torch.manual_seed(0)
+        model(examples[:1], 0.0).total.backward()
+        gradients.append(model.projector.fc2.weight.grad.clone())
+        model.lm.model.eval()  # a validation between: bitsandbytes would repack the layers for a kernel without gradients
+        with torch.no_grad():
+            model(examples[:1], 0.0)
+        model.lm.model.train()
+    assert gradients[0].abs().max() > 0 and torch.equal(*gradients)
 
 
 @pytest.mark.slow
@@ -358,3 +371,22 @@ def test_rows_come_in_another_order_each_epoch(place):
 def test_paths_in_the_folder_last():
     assert full.lasting("Qwen/Qwen2-7B-Instruct") == "Qwen/Qwen2-7B-Instruct"
     assert full.lasting(".") == str(Path.cwd())
+
+
+def test_an_adapter_over_a_language_model_of_the_hub(place, trained, tmp_path, monkeypatch):
+    """A folder trained over a hub id, as Qwen/Qwen2-7B-Instruct is one: `ask` finds it in the cache and merges the adapter."""
+    from huggingface_hub import constants
+
+    from mambamia_cli.language.model import load_language_model
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--tiny"
+    shutil.copytree(place / "language", repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    adapter = trained[0] / "model" / "adapter"
+    here, there = (load_language_model(name, adapter=adapter, quant="fp32") for name in (str(place / "language"), "someone/tiny"))
+    for name, weight in here.model.state_dict().items():
+        assert torch.equal(weight, there.model.state_dict()[name])
+    plain = load_language_model(str(place / "language"), quant="fp32").model.state_dict()
+    assert not torch.equal(plain["model.layers.0.mlp.up_proj.weight"], here.model.state_dict()["model.layers.0.mlp.up_proj.weight"])

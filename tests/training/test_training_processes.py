@@ -132,3 +132,49 @@ def test_the_command_from_data_to_an_answer(place, tmp_path):
     again = run(*command(place, tmp_path / "work", "--output", str(tmp_path / "mine")))
     assert "align 4/4" not in again.stderr  # what is done stays done
     assert run("-m", "mambamia_cli", "train", "--plot", str(tmp_path / "work")).stdout.count("metrics.png") == 2
+
+
+RECIPE_STAGE = """
+import sys
+sys.path[:0] = [{tests!r}, {training!r}]
+import numpy as np
+import mambamia_cli.training.checkpoint as checkpoint
+checkpoint.EVERY_SECONDS = 0.2
+from pathlib import Path
+import dataclasses
+import test_training_stages as stages
+from mambamia_cli.training import align, features
+rng = np.random.default_rng(0)
+names = rng.integers(-1, stages.WORDS, (64, 1)).repeat(8, 1)
+patches = rng.normal(size=(64, 8, 4, 8)).astype(np.float16)
+no = np.zeros((64, 8), bool)
+data = features.FeatureSet([patches], np.stack([names, np.full_like(names, -1)], -1), np.full((64, 8, 2), -1), no, no, no)
+model = stages.aligner()
+settings = dataclasses.replace(stages.SMALL, steps=300)
+align.train(model, None, align.Material(data, None, {{}}), Path(sys.argv[1]), settings, 1, lambda text: None)
+model.compressor.save_pretrained(Path(sys.argv[1]) / "compressor")
+"""
+
+
+@pytest.mark.slow
+def test_a_recipe_stage_killed_goes_on_too(tmp_path):
+    """The embedded model's stages share the checkpoint: SIGKILL twice, and the weights are those of a run left alone."""
+    tests = Path(__file__).parents[1]
+    script = RECIPE_STAGE.format(tests=str(tests), training=str(tests / "training"))
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", script, str(killed)], env=environment(), cwd=ROOT, stderr=subprocess.DEVNULL)
+        checkpoint = killed / "checkpoint.pt"
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while process.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before):
+            time.sleep(0.01)
+        time.sleep(0.1)  # into the steps that will be lost
+        assert process.poll() is None, "it was done before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for folder in (killed, straight):
+        subprocess.run([sys.executable, "-c", script, str(folder)], env=environment(), cwd=ROOT, check=True, timeout=900)
+    steps = [row["step"] for row in rows(tmp_path, "killed")]
+    assert steps == [row["step"] for row in rows(tmp_path, "straight")] and steps[-1] == 300
+    assert [r["loss"] for r in rows(tmp_path, "killed")] == [r["loss"] for r in rows(tmp_path, "straight")]
+    assert same(killed / "compressor", straight / "compressor")
