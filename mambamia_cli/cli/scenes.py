@@ -9,7 +9,8 @@ import typer
 from mambamia_cli.cli import inputs
 from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.options import ENGINE, FRAMES, IO, OUTPUT, Options, parse_length, takes
-from mambamia_cli.cli.output import Output, write_atomic
+from mambamia_cli.cli.output import Output
+from mambamia_cli.cli.pictures import Pictures
 from mambamia_cli.errors import UsageError
 from mambamia_cli.records import LEVELS, ScenesRecord, to_json
 from mambamia_cli.scenes.table import Look, render
@@ -29,7 +30,11 @@ def scenes(
     refine: Annotated[bool, typer.Option("--refine/--no-refine", rich_help_panel=MARKING,
         help="Look again around each marker, for the exact frame and against false ones. Without, delta alone decides.")] = True,
     plot: Annotated[str | None, typer.Option("--plot", metavar="FILE.png|svg", show_default=False, rich_help_panel=OUTPUT,
-        help="Draw the delta curve with its markers (one video).")] = None,
+        help="Draw the delta curve with its markers and pictures of the scenes (one video).")] = None,
+    report: Annotated[str | None, typer.Option("--report", metavar="FILE.html", show_default=False, rich_help_panel=OUTPUT,
+        help="A page of its own, without network: the curve, the scenes, and the video played at one (one video).")] = None,
+    thumbs: Annotated[str | None, typer.Option("--thumbs", metavar="DIR", show_default=False, rich_help_panel=OUTPUT,
+        help="Write a picture a scene into DIR: NAME-scene-001.jpg and so on.")] = None,
     *,
     options: Options,
 ) -> Callable[[], int]:  # fmt: skip
@@ -38,22 +43,13 @@ def scenes(
         raise UsageError(f"--level {level} is not known", f"use one of {', '.join(LEVELS)}")
     shortest = parse_length(min_scene_len, "--min-scene-len")
     output = inputs.plan(videos, options, results=len(videos))
-    if plot is not None:
-        _check_plot(plot, videos)
+    pictures = Pictures(plot, report, thumbs)
+    pictures.check(videos, options.output)
     marking = {"threshold": threshold, "min_scene_len": shortest, "level": level, "refine": refine}
-    return lambda: _run(videos, marking, plot, options, output)
+    return lambda: _run(videos, marking, pictures, options, output)
 
 
-def _check_plot(plot: str, videos: list[str]) -> None:
-    if len(videos) > 1:
-        raise UsageError("--plot draws one video", "run scenes once for each video")
-    if not plot.lower().endswith((".png", ".svg")):
-        raise UsageError(f"--plot {plot} is neither .png nor .svg", "end its name with one of them")
-    inputs.check_not_input(plot, videos, "--plot")
-    Output(plot).check()
-
-
-def _run(videos: list[str], marking: dict[str, Any], plot: str | None, options: Options, output: Output) -> int:
+def _run(videos: list[str], marking: dict[str, Any], pictures: Pictures, options: Options, output: Output) -> int:
     console = Console(quiet=options.quiet, verbose=options.verbose)
     models = inputs.engine(options, console)
 
@@ -61,12 +57,9 @@ def _run(videos: list[str], marking: dict[str, Any], plot: str | None, options: 
         video = inputs.opened(source, options, models, console)
         record = video.scenes(**marking)
         console.clear()
-        if plot is not None:
-            from mambamia_cli.scenes.plot import draw
-
-            write_atomic(plot, draw(record, plot.rsplit(".", 1)[1].lower()))
         output.write(_text(record, options, several=len(videos) > 1))
         output.finish_record()
+        pictures.write(record, video.path, console, stream=options.video_track)
         console.note(", ".join(f"{name} {value:.2f} s" for name, value in record.timing_s.items()))
 
     with output:
