@@ -19,7 +19,7 @@ POINTS = 3000
 NUMBER_GAP = 0.016
 """Scene numbers stand at least this share of the width apart; between them some are left out."""
 
-LEFT, RIGHT, TOP, CURVE_HEIGHT, AXIS, BOTTOM = 0.62, 0.2, 0.55, 2.45, 0.34, 0.08
+LEFT, RIGHT, TOP, CURVE_HEIGHT, AXIS, BOTTOM = 0.62, 0.3, 0.55, 2.45, 0.34, 0.08
 """Inches: margins of the curve, its height, and the room of its time axis."""
 
 THUMB_HEIGHT, THUMB_GAP, LEAD_HEIGHT, CAPTION = 0.72, 0.1, 0.16, 0.22
@@ -95,19 +95,20 @@ def thin(delta: tuple[tuple[float, float], ...], points: int) -> tuple[list[floa
 
 def _bands(axes: Any, record: ScenesRecord) -> None:
     """Every other scene tinted, and gradual transitions from their start to their end."""
-    for scene in record.scenes[1::2]:
-        axes.axvspan(scene.start, scene.end, color=BAND, linewidth=0, zorder=0)
-    for scene in record.scenes:
-        if scene.transition_start is not None and scene.transition_end is not None:
-            axes.axvspan(scene.transition_start, scene.transition_end, color=MARK, alpha=0.16, linewidth=0, zorder=1)
+    across = axes.get_xaxis_transform()  # seconds to the right, shares of the height upwards
+    tinted = [(scene.start, scene.end - scene.start) for scene in record.scenes[1::2]]
+    axes.broken_barh(tinted, (0, 1), transform=across, color=BAND, linewidth=0, zorder=0)
+    gradual = [(scene.transition_start, scene.transition_end - scene.transition_start)
+               for scene in record.scenes if scene.transition_start is not None and scene.transition_end is not None]  # fmt: skip
+    axes.broken_barh(gradual, (0, 1), transform=across, color=MARK, alpha=0.16, linewidth=0, zorder=1)
 
 
 def _markers(axes: Any, record: ScenesRecord, start: float, end: float) -> None:
     """A faint line behind the curve and a tick above it at every marker; a number at a scene wherever there is room."""
     many = len(record.scenes) > 150
-    for scene in record.scenes[1:]:
-        axes.axvline(scene.start, color=MARK, linewidth=0.3 if many else 0.7, alpha=0.3, zorder=1)
-        axes.axvline(scene.start, ymin=0.95, color=MARK, linewidth=0.7 if many else 1.4, zorder=3)
+    starts, across = [scene.start for scene in record.scenes[1:]], axes.get_xaxis_transform()
+    axes.vlines(starts, 0, 1, transform=across, color=MARK, linewidth=0.3 if many else 0.7, alpha=0.12 if many else 0.3, zorder=1)
+    axes.vlines(starts, 0.95, 1, transform=across, color=MARK, linewidth=0.7 if many else 1.4, zorder=3)
     wide = (end - start) * NUMBER_GAP * (1 + 0.35 * (len(str(len(record.scenes))) - 1))
     last = float("-inf")
     for scene in record.scenes:

@@ -158,7 +158,7 @@ def _curve(record: ScenesRecord, start: float, end: float) -> str:
 def _time(seconds: float, long: bool) -> str:
     """The record's timecode, without hours where the video has none."""
     code = timecode(seconds)
-    return code if long else code[3:] if code.startswith("00:") else code
+    return code if long else code.removeprefix("00:")
 
 
 def _ms(seconds: float) -> float:
