@@ -49,14 +49,12 @@ def page(
     style, script = _part("page.css"), _part("page.js")
     start, end = record.range or (record.scenes[0].start, record.scenes[-1].end)
     name = shown(record.video.title or record.video.source.rsplit("/", 1)[-1])
-    offset, picture = (0.0, None) if video is None else _player(video, stream)
-    count = len(record.scenes)
+    offset = 0.0 if video is None else _offset(video, stream)
     data = {
         "name": name, "offset": offset, "codec": record.video.codec, "start": _ms(start), "end": _ms(end),
-        "threshold": record.threshold if record.level is None else None, "picture": picture,
+        "threshold": record.threshold if record.level is None else None,
         "scenes": [[_ms(s.start), _ms(s.end), s.peak] for s in record.scenes],
     }  # fmt: skip
-    ratio = record.video.width / record.video.height if record.video.width and record.video.height else 16 / 9
     top = max((scene.peak for scene in record.scenes), default=0.0)
     parts = {
         "policy": f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; media-src 'self' file: blob:; "
@@ -65,8 +63,8 @@ def page(
         "source": "" if video is None else f'src="{escape(address(video, target))}"',
         "notes": "".join(f"<p class=note>{escape(shown(text))}</p>" for text in record.warnings),
         "curve": _curve(record, start, end), "start": f"{start:.3f}", "end": f"{end:.3f}",
-        "rows": "\n".join(_row(s, top, long=end >= 3600) for s in record.scenes), "count": str(count),
-        "shape": "tall" if ratio < 1 else "wide",
+        "rows": "\n".join(_row(i, s, top, long=end >= 3600) for i, s in enumerate(record.scenes)),
+        "bare": "" if thumbs else " bare",
         "data": _island(data),
         "thumbs": _island([base64.b64encode(t).decode() if t else None for t in thumbs or ()]),
         "tool": escape(shown(f"mambamia {record.tool.version}, {record.tool.model}" if record.tool else "mambamia")),
@@ -85,8 +83,8 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() or c in JOINERS else "\ufffd" for c in text)
 
 
-def _player(video: Path, stream: int | None) -> tuple[float, list[int] | None]:
-    """(seconds from a player's zero to the first frame, [width, height]). A player counts from the first packet of any
+def _offset(video: Path, stream: int | None) -> float:
+    """Seconds from a player's zero to the first frame: a player counts from the first packet of any
     stream, a record from the first frame shown."""
     from mambamia_cli.video.container import open_container
     from mambamia_cli.video.probe import probe
@@ -94,7 +92,7 @@ def _player(video: Path, stream: int | None) -> tuple[float, list[int] | None]:
     info = probe(video, stream=stream)
     with open_container(video) as container:
         zero = (container.start_time or 0) / 1e6
-    return (_ms(max(float(info.start_time) - zero, 0.0)) if info.clock == "pts" else 0.0), [info.width, info.height]
+    return _ms(max(float(info.start_time) - zero, 0.0)) if info.clock == "pts" else 0.0
 
 
 def _facts(record: ScenesRecord, start: float, end: float) -> list[str]:
@@ -108,7 +106,7 @@ def _facts(record: ScenesRecord, start: float, end: float) -> list[str]:
     return [shown(fact) for fact in (*facts, *([video.codec] if video.codec else []))]
 
 
-def _row(scene: Scene, top: float, *, long: bool) -> str:
+def _row(index: int, scene: Scene, top: float, *, long: bool) -> str:
     """A scene of the list: a button, of which one at a time is reached by Tab and the others by the arrow keys."""
     kind = KINDS.get(scene.transition or "", scene.transition or "")
     gradual = scene.transition_start is not None and scene.transition_end is not None
@@ -120,9 +118,9 @@ def _row(scene: Scene, top: float, *, long: bool) -> str:
     score = f"{scene.peak:.1f}" if scene.peak else ""
     bar = round(100 * scene.peak / top, 1) if top else 0
     return (
-        f'<li><button type=button class=scene id=s{scene.n} tabindex={0 if scene.n == 1 else -1} aria-label="{escape(said)}">'
+        f'<li><button type=button class=scene id=s{index} tabindex={-1 if index else 0} aria-label="{escape(said)}">'
         f'<span class=thumb><img alt=""></span><span class=what><span class=n>{scene.n}</span>'
-        f"{f'<bdi class=title>{escape(title)}</bdi>' if title else ''}<time>{_time(scene.start, long)}</time></span>"
+        f"{f'<bdi class=title>{escape(title)}</bdi>' if title else ''}<span class=when><time>{_time(scene.start, long)}</time><span class=end> – <span>{_time(scene.end, long)}</span></span></span></span>"
         f"<span class=more><span class=length>{length}</span>{f'<span class=kind>{escape(shown(kind))}</span>' if kind else ''}"
         + (f'<span class=score><svg viewBox="0 0 100 4" preserveAspectRatio=none aria-hidden=true><rect width={bar} height=4 /></svg>{score}</span>'
            if score else "")
@@ -133,14 +131,14 @@ def _row(scene: Scene, top: float, *, long: bool) -> str:
 def _curve(record: ScenesRecord, start: float, end: float) -> str:
     """Paths of the delta curve: the area below it, the band between its lowest and highest, markers and transitions."""
     times, low, high = thin(record.delta, WIDTH)
-    top = max(high, default=0.0) or 1.0
+    top = max(high[1:], default=0.0) or 1.0  # the first frame is all new, which would make the rest look flat
     length = end - start if end > start else 1.0
 
     def x(time: float) -> str:
         return f"{min(max((time - start) / length, 0), 1) * WIDTH:.1f}".removesuffix(".0")
 
     def y(value: float) -> str:
-        return f"{HEIGHT - max(value, 0) / top * (HEIGHT - ROOF - 2):.1f}".removesuffix(".0")
+        return f"{HEIGHT - min(max(value, 0), top) / top * (HEIGHT - ROOF - 2):.1f}".removesuffix(".0")
 
     upper = "L".join(f"{x(t)} {y(v)}" for t, v in zip(times, high, strict=True))
     lower = "L".join(f"{x(t)} {y(v)}" for t, v in zip(reversed(times), reversed(low), strict=True))

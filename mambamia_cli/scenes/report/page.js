@@ -2,10 +2,11 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
-  const thumbs = JSON.parse($("thumbs").textContent);
+  let thumbs = [];  // they stand behind the script, so that a long page answers before they have come
   const scenes = data.scenes.map(([start, end, peak], i) => ({ start, end, peak, i }));
   const buttons = [...document.querySelectorAll(".scene")];
   const video = $("video"), curve = $("curve"), said = $("said");
+  const number = (button) => Number(button.id.slice(1));  // index into `scenes`
   const length = data.end - data.start || 1, long = data.end >= 3600;
   // A player that is asked for the exact time of a frame may show the one before: times are rounded on the way.
   const INSIDE = 0.002;
@@ -18,6 +19,10 @@
   function clock(t) {
     const s = Math.round(t), m = Math.floor(s / 60) % 60;
     return long ? `${Math.floor(s / 3600)}:${two(m)}:${two(s % 60)}` : `${Math.floor(s / 60)}:${two(s % 60)}`;
+  }
+  function timecode(t) {
+    const ms = Math.round(t * 1000), code = `${two(Math.floor(ms / 60000) % 60)}:${two(Math.floor(ms / 1000) % 60)}.${String(ms % 1000).padStart(3, "0")}`;
+    return long ? `${two(Math.floor(ms / 3600000))}:${code}` : code;
   }
   function span(t) {
     if (t < 60) return `${t.toFixed(1)} s`;
@@ -48,14 +53,17 @@
   const lazy = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
-      picture(target.querySelector("img"), Number(target.firstElementChild.id.slice(1)) - 1);
+      picture(target.querySelector("img"), number(target.firstElementChild));
       lazy.unobserve(target);
     }
   }, { rootMargin: "700px" });
   function picture(image, i) {
     if (thumbs[i]) image.src = "data:image/jpeg;base64," + thumbs[i]; else image.removeAttribute("src");
   }
-  if (thumbs.length) for (const button of buttons) lazy.observe(button.parentElement);
+  addEventListener("DOMContentLoaded", () => {
+    thumbs = JSON.parse($("thumbs").textContent);
+    if (thumbs.length) for (const button of buttons) lazy.observe(button.parentElement);
+  });
   addEventListener("beforeprint", () => buttons.forEach((b, i) => picture(b.querySelector("img"), i)));
 
   // ---- the position ------------------------------------------------------------------------------------------------
@@ -122,6 +130,7 @@
     usable = true;
     $("trouble").hidden = true;
   });
+  $("screen").hidden = !usable;
   if (!usable) trouble(`This page was made without the video ${data.name}. The scenes can still be looked through.`);
   else if (video.error) refused();
   let address = null;
@@ -131,6 +140,7 @@
     address = URL.createObjectURL(target.files[0]);
     video.src = address;
     usable = true;
+    $("screen").hidden = false;
     video.currentTime = position + data.offset + INSIDE;
   });
 
@@ -140,8 +150,8 @@
     return next ? next.start : scenes[scenes.length - 1].end;
   }
   function marks() {
-    const full = seen.length > 300 ? 10 : 100;  // of very many, the ticks alone
-    $("marks").setAttribute("d", seen.slice(1).map((s) => `M${(2000 * (s.start - data.start) / length).toFixed(1)} 0v8${full > 10 ? "" : ""}`).join(""));
+    $("marks").setAttribute("d", seen.slice(1).map((s) => `M${(2000 * (s.start - data.start) / length).toFixed(1)} 0v8`).join(""));
+    $("marks").classList.toggle("many", seen.length > 400);
   }
   function axis() {
     const room = Math.max(2, Math.floor(curve.clientWidth / 78));
@@ -194,10 +204,12 @@
     const kept = new Set(seen.map((s) => s.i));
     scenes.forEach((s) => { const row = buttons[s.i].parentElement; if (row.hidden === kept.has(s.i)) row.hidden = !kept.has(s.i); });
     seen.forEach((s, k) => {
-      const text = span((k + 1 < seen.length ? seen[k + 1].start : scenes[scenes.length - 1].end) - s.start), box = buttons[s.i].querySelector(".length");
+      const end = k + 1 < seen.length ? seen[k + 1].start : scenes[scenes.length - 1].end;
+      const text = span(end - s.start), box = buttons[s.i].querySelector(".length");
       if (box.textContent !== text) {
         buttons[s.i].setAttribute("aria-label", buttons[s.i].getAttribute("aria-label").replace(`lasts ${box.textContent}`, `lasts ${text}`));
         box.textContent = text;
+        buttons[s.i].querySelector(".end span").textContent = timecode(end);
       }
     });
     $("filtered").textContent = `${least.toFixed(2)}: ${seen.length} of ${scenes.length} scenes`;
@@ -209,10 +221,10 @@
   // ---- keys --------------------------------------------------------------------------------------------------------
   $("scenes").addEventListener("click", (event) => {
     const button = event.target.closest(".scene");
-    if (button) play(scenes[Number(button.id.slice(1)) - 1]);
+    if (button) play(scenes[number(button)]);
   });
   $("scenes").addEventListener("focusin", ({ target }) => {
-    if (target.matches(".scene")) { buttons[chosen].tabIndex = -1; chosen = Number(target.id.slice(1)) - 1; target.tabIndex = 0; }
+    if (target.matches(".scene")) { buttons[chosen].tabIndex = -1; chosen = number(target); target.tabIndex = 0; }
   });
   addEventListener("keydown", (event) => {
     const { key, target } = event;
@@ -220,11 +232,12 @@
     const typed = target.matches("input"), native = typed || target === video;
     const page = Math.max(1, Math.floor(innerHeight / 82) - 1);
     const moves = { j: 1, k: -1, ...(native ? {} : { ArrowDown: 1, ArrowUp: -1, Home: -1e9, End: 1e9, PageDown: page, PageUp: -page }) };
-    if (key in moves) step(moves[key]);
+    const drags = { ArrowLeft: -5, ArrowRight: 5, ...(target === curve ? { ArrowDown: -5, ArrowUp: 5, PageDown: -60, PageUp: 60, Home: -1e9, End: 1e9 } : {}) };
+    if (!native && key in drags) go(Math.min(data.end, Math.max(data.start, position + drags[key])), false);
+    else if (key in moves) step(moves[key]);
     else if (native) return;
     else if (key === "Enter") play(scenes[chosen]);
     else if (key === " ") { if (usable) { if (video.paused) video.play().catch(() => {}); else video.pause(); } }
-    else if (key === "ArrowLeft" || key === "ArrowRight") go(position + (key === "ArrowLeft" ? -5 : 5), false);
     else return;
     event.preventDefault();
   });
