@@ -169,7 +169,7 @@ def test_keys_go_through_the_scenes_play_and_pause(film, show):
 
 
 def test_the_curve_is_a_slider_that_pointer_and_keys_move(film, show):
-    record, path = film
+    _, path = film
     shown = show(path)
     ready(shown)
     curve = shown.locator("#curve")
