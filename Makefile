@@ -39,7 +39,7 @@ test: install
 	$(BIN)/python -m pytest
 
 test-all: install
-	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || \
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name >/dev/null && exit 0; done; \
 		echo "No Chromium: the HTML report is not tried in a browser (on Debian: apt-get install chromium)."
 	$(BIN)/python -m pytest -m ""
 

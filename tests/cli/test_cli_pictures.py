@@ -58,6 +58,18 @@ def test_refused_before_any_work(scenes, three_cuts, numbered, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_picture_that_fails_does_not_cost_the_record(scenes, three_cuts, tmp_path, monkeypatch):
+    from mambamia_cli.cli import pictures
+
+    def full(path, data):
+        raise OutputError(f"cannot write {path}: no space left")
+
+    monkeypatch.setattr(pictures, "write_atomic", full)
+    ran = scenes(three_cuts.path, "--plot", tmp_path / "p.png", "-o", tmp_path / "out.txt")
+    assert ran.code == 2 and "no space left" in ran.one_sentence()
+    assert (tmp_path / "out.txt").read_text().startswith("three_cuts.mp4")
+
+
 def test_two_videos_of_one_name_would_overwrite_each_others_pictures(tmp_path):
     with pytest.raises(UsageError, match="same names"):
         Pictures(thumbs=str(tmp_path)).check(["a/x.mp4", "b/x.mkv"])
