@@ -216,6 +216,8 @@ def test_any_name_is_shown_as_text_and_leads_to_its_video(name, numbered, tmp_pa
     wanted = title.replace("\u202e", "\ufffd")
     assert shown.locator("h1").text_content() == wanted and shown.title() == f"Scenes of {wanted}"
     assert shown.locator("#s1 .title").text_content() == wanted
+    shown.click("#s1")  # the name has not swallowed the script either
+    assert current(shown) == 1
     assert len([url for url in shown.asked if not url.startswith("data:") and url != (tmp_path / "page.html").as_uri()]) >= 1
 
 
