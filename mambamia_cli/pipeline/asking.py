@@ -17,6 +17,7 @@ from mambamia_cli.pipeline import sightings
 from mambamia_cli.pipeline.answer import Answer, generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models
 from mambamia_cli.pipeline.index import Index
+from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.pipeline.sightings import Sightings
 from mambamia_cli.records import Evidence
 
@@ -34,7 +35,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Asking:
-    """How questions of one look are answered. `budget`: visual tokens, None = the model's. `by` and `selection` as in Video.ask."""
+    """How questions of one look are answered. `budget`: visual tokens, None = the model's. `by` and `selection` as in Video.ask.
+    `second`: where second looks may be taken."""
 
     index: Index
     models: Models
@@ -42,6 +44,7 @@ class Asking:
     max_tokens: int
     by: str = "blend"
     selection: str = "delta"
+    second: SecondLook | None = None
 
     def reply(self, question: str, choices: Sequence[str] | None, on_text: Callable[[str], None] | None) -> Reply:
         """Raises UsageError when the question leaves no room for a frame."""
@@ -49,18 +52,18 @@ class Asking:
         intent, seen = Intent(None), None
         if models.lexicon is not None and self.by != "language":
             intent = read_intent(question, models.lexicon.named(question), tuple(choices or ()))
-            seen = sightings.look_for(self.index, models, intent.things) if intent.kind and intent.things else None
+            seen = sightings.look_for(self.index, models, intent.things, self.second) if intent.kind and intent.things else None
         if seen is not None and intent.kind in ("when", "exists"):
             answer, confidence, ranges = self._read_off(intent, seen, choices)
             if on_text is not None and confidence >= models.match.unsure:
                 on_text(answer.text)
             return Reply(answer, None, ranges, confidence)
-        answer, kept = self._told(question, choices, on_text, began)
+        answer, kept = self.told(question, choices, on_text, began)
         answer, confidence = self._weighed(answer, intent, seen)
         return Reply(answer, kept, self._leaned_on(answer.text, seen, intent), confidence)
 
-    def _told(self, question: str, choices: Sequence[str] | None, on_text: Callable[[str], None] | None,
-              began: float) -> tuple[Answer, list[int]]:  # fmt: skip
+    def told(self, question: str, choices: Sequence[str] | None, on_text: Callable[[str], None] | None = None,
+             began: float | None = None) -> tuple[Answer, list[int]]:  # fmt: skip
         """What the language model says of the kept frames, and these."""
         put = with_options(question, choices or ())
         kept = kept_frames(self.index, self.models, self.budget, put, self.max_tokens, selection=self.selection)
@@ -87,11 +90,12 @@ class Asking:
         """The language model's choice weighed with the evidence: -> answer, confidence."""
         if answer.choices is None or not self.models.has_lexicon:
             return answer, None  # no measure of how sure it is
-        scores = {text: math.log(max(share, 1e-6)) for text, share in answer.choices}
+        scores, rule = {text: math.log(max(share, 1e-6)) for text, share in answer.choices}, self.models.match
         known = sightings.likelihoods(intent, seen) if seen is not None else None
         if known is not None and set(intent.things) == set(scores):
+            language = 0.0 if self.by == "evidence" else rule.language
             for thing, score in zip(intent.things, known, strict=True):
-                scores[thing] = (0.0 if self.by == "evidence" else scores[thing]) + self.models.match.weight * float(score)
+                scores[thing] = language * scores[thing] + rule.weight * float(score)
         top = max(scores.values())
         shares = {text: math.exp(score - top) for text, score in scores.items()}
         total = sum(shares.values())
@@ -106,6 +110,6 @@ class Asking:
         if not named:
             return ()
         if seen is None or named[0] not in seen.words:
-            seen = sightings.look_for(self.index, self.models, named)
+            seen = sightings.look_for(self.index, self.models, named, self.second)
         ranges = [r for word in named for r in sightings.found(seen, self.models, seen.words.index(word), most=5)]
         return tuple(sorted(ranges, key=lambda r: -r.score))

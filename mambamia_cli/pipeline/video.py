@@ -19,6 +19,7 @@ from mambamia_cli.pipeline.answer import generate, kept_frames, prompt
 from mambamia_cli.pipeline.asking import Asking
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, glance, watch
+from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.plan.estimate import WINDOWS, Settings, Task
 from mambamia_cli.plan.frames import ASK_RATE, SCENES_RATE, asking_rate, frame_count
 from mambamia_cli.plan.limits import settle
@@ -124,6 +125,7 @@ class Video:
         self._spec, self._default_rate, self._progress = spec, default_rate, progress
         self._warn = warn or (lambda text: None)
         self._indexes: dict[Any, Index] = {}
+        self._seconds: dict[int, SecondLook] = {}
         self._planned_for: set[bool] = set()
 
     def index(self, *, default_rate: Fraction = ASK_RATE, anchors: bool = True) -> Index:
@@ -162,7 +164,7 @@ class Video:
         self.prepare(question=max((*questions, *(with_options(q, choices or ()) for q in questions)), key=len), max_tokens=max_tokens)
         index = self._look()
         self.models.enter("answer")
-        asking = Asking(index, self.models, self._budget, max_tokens, by, selection)
+        asking = Asking(index, self.models, self._budget, max_tokens, by, selection, self._second(index))
         records = [self._answer(asking, question, choices, on_text) for question in questions]
         return records[0] if len(records) == 1 else records
 
@@ -236,7 +238,7 @@ class Video:
         index = self.index(default_rate=self._asking_rate())
         self.models.enter("answer")
         began = time.perf_counter()
-        seen = [sightings.look_for(index, self.models, [query]) for query in queries]
+        seen = [sightings.look_for(index, self.models, [query], self._second(index)) for query in queries]
         return FindRecord(
             video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(),
             found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, self.models, 0)) for q, s in zip(queries, seen, strict=True)),
@@ -255,6 +257,12 @@ class Video:
             for text in self._doubts(known):
                 self._warn(text)
         return known
+
+    def _second(self, index: Index) -> SecondLook | None:
+        """Second looks at what was looked at; None where the encoder has left to make room for the language model."""
+        if not self.models.settings.together or index.anchors is None:
+            return None
+        return self._seconds.setdefault(id(index), SecondLook(index, self.models))
 
     def prepare(self, *, question: str = "", max_tokens: int = 128, answers: bool = True, rate: Fraction | None = None) -> None:
         """Plan the run, refuse it if it cannot fit, and load the language model if it may stay. Comes before decoding.

@@ -1,0 +1,119 @@
+"""A second look: the moments at which words are seen best, decoded once more and larger, and read in overlapping views.
+
+The first look squeezes a whole frame into the encoder's input; what is small there is a few patches. Here a frame is
+scaled to LARGER times that input and read in five windows of the input's size (the corners and the middle), beside the
+whole frame and its mirror image. A moment's odds for a word are the mean of its odds, not of their logarithms, over the
+views: one clear view is enough.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mambamia_cli.pipeline.engine import Models
+from mambamia_cli.pipeline.index import Index
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGER = 10 / 7
+MOMENTS = 2  # a word
+APART = 1.5  # seconds: nearer ones are the same moment
+_GROUP = 16  # moments decoded and read at once: bounds the memory
+
+
+class SecondLook:
+    """The second looks at one video. They are kept: questions about a video come back to the same moments."""
+
+    def __init__(self, index: Index, models: Models):
+        self._index, self._models = index, models
+        self._known: dict[int, Tensor] = {}
+
+    def tokens(self, frames: Sequence[int]) -> "Tensor":
+        """Visual tokens of frames of the index, each view read on its own: -> (k, v, t, width)."""
+        import torch
+
+        new = [i for i in dict.fromkeys(frames) if i not in self._known]
+        with torch.inference_mode():
+            for at in range(0, len(new), _GROUP):
+                group = new[at : at + _GROUP]
+                self._known.update(zip(group, self._read(group), strict=True))
+        return torch.stack([self._known[i] for i in frames]).float()
+
+    def _read(self, frames: list[int]) -> "Tensor":
+        """-> (k, v, t, width) float16."""
+        from mambamia_cli.language.projector import frozen_tokens
+
+        models = self._models
+        views = self._views(frames)  # (k, v, 3, H, W) uint8
+        patches = models.encoder.encode(views.flatten(0, 1))  # (k v, n, d_vision)
+        patches = patches.to(models.device, models.half)[:, None]  # each view a video of one frame
+        anchors = models.compressor(patches).anchors  # (k v, 1, g, d)
+        return frozen_tokens(models.projector, anchors[:, 0].float()).cpu().half().unflatten(0, views.shape[:2])
+
+    def _views(self, frames: list[int]) -> "Tensor":
+        """-> (k, v, 3, H, W) uint8: the whole frame, its mirror image, four corners and the middle."""
+        import torch
+
+        from mambamia_cli.video.grab import grab
+
+        info, (high, wide) = self._index.info, self._models.encoder.input_size
+        times = [self._index.times[i] for i in frames]
+        size = (round(high * LARGER), round(wide * LARGER))
+        whole = _pixels(grab(info.path, times, (high, wide), stream=info.stream))  # (k, 3, H, W)
+        large = _pixels(grab(info.path, times, size, stream=info.stream))
+        down, right = size[0] - high, size[1] - wide
+        corners = ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2))
+        windows = [large[..., y : y + high, x : x + wide] for y, x in corners]
+        return torch.stack([whole, whole.flip(-1), *windows], 1)
+
+
+def _pixels(pictures: np.ndarray) -> "Tensor":
+    """(k, H, W, 3) -> (k, 3, H, W)."""
+    import torch
+
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+
+
+def moments(odds: np.ndarray, times: np.ndarray, most: int = MOMENTS) -> list[int]:
+    """The best frames of a curve (m,), no two within APART of each other, best first."""
+    left, found = np.array(odds, dtype=np.float64), []
+    while len(found) < most and np.isfinite(left).any():
+        best = int(np.argmax(left))
+        found.append(best)
+        left[np.abs(times - times[best]) < APART] = -np.inf
+    return found
+
+
+def corrected(odds: np.ndarray, times: np.ndarray, looked: dict[int, float], drop: float) -> np.ndarray:
+    """A word's curve (m,) after second looks. `looked`: frame -> its odds now.
+
+    The stretch around a looked-at moment, where the curve stays within `drop` of it, moves with it. What was not looked at
+    was less likely before than what was, and stays so: it is capped at the least of these.
+    """
+    cap = min(looked.values())
+    out, taken = np.minimum(odds, cap), np.zeros(len(odds), bool)
+    for frame in sorted(looked, key=lambda i: -odds[i]):
+        stretch = _stretch(odds, frame, drop) & ~taken & (np.abs(times - times[frame]) < _reach(times, frame, looked))
+        stretch[frame] = True
+        out[stretch] = np.minimum(odds[stretch] - odds[frame], 0.0) + looked[frame]
+        taken |= stretch
+    return out
+
+
+def _stretch(odds: np.ndarray, frame: int, drop: float) -> np.ndarray:
+    """(m,) bool: the run of frames around one that stay within `drop` of it."""
+    near = odds >= odds[frame] - drop
+    gaps = np.flatnonzero(~near)
+    low = gaps[gaps < frame].max(initial=-1)
+    high = gaps[gaps > frame].min(initial=len(odds))
+    inside = np.zeros(len(odds), bool)
+    inside[low + 1 : high] = True
+    return inside
+
+
+def _reach(times: np.ndarray, frame: int, looked: dict[int, float]) -> float:
+    """Half the way to the nearest other moment that was looked at: each rules its own half."""
+    others = [abs(times[i] - times[frame]) for i in looked if i != frame]
+    return min(others) / 2 if others else np.inf
