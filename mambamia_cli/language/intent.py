@@ -63,24 +63,29 @@ _SHOWN = r"(?:video|clip|film|movie|footage|recording)"
 _HERE = rf"(?:in|during|within|throughout|from|of) (?:the|this|that) (?:whole |entire |short |following )?{_SHOWN}"
 _MOMENT = r"(?:times?|seconds?|moments?|minutes?|points?|timestamps?|time[- ]?stamps?|time ?codes?)"
 PHRASES = [(re.compile(rf"\b(?:{pattern})(?![\w'-])"), f" {token} ") for pattern, token in (
-    (r"(?:can|could|would|will) you (?:please )?(?:tell|say|give|show|find)(?: me| us)?|please|tell (?:me|us)|i(?: would|'d)? (?:want|like) to know"
-     r"|do you know|say", ""),
+    ((r"(?:can|could|would|will) you (?:please )?(?:tell|say|give|show|find)(?: me| us)?|please|tell (?:me|us)|i(?: would|'d)? (?:want|like) to know"
+      r"|do you know|say"), ""),
+    (r"do you think(?: that)?", "whether"), (r"^any", "be there any"), (r"in total|altogether|overall", ""),
+    (r"(?:is|are|was|were) the (?:one|thing|object|item)s? (?:that|which)", ""), (r"(?:give|write|make|show) (?:me |us )?(?:a|the) (?:\w+ )?list of", "list"),
+    (r"out of(?! (?:these|those|them|the following))", "between"),
     # when
+    (rf"(?:(?:find|give|mark|what (?:is|was)|what's) (?:me |us )?)?the (first|last) {_MOMENT}(?: {_HERE})?(?: (?:of|when|where|at which|that))?", r"when \1"),
+    (rf"(?:during|in|at) (?:what|which) (?:part|portion|half)(?: {_HERE})?|where {_HERE}", "when"),
     (rf"(?:at|on|in|around|from|by|about) (?:what|which) (?:exact |precise |approximate )?{_MOMENT}(?: {_HERE})?", "when"),
-    (rf"(?:find|give|name|tell|show|mark|state|what (?:is|was)|what's)? ?(?:me |us )?(?:the )?(?:exact |precise |approximate |first |last )?{_MOMENT}"
-     rf"(?: {_HERE})? (?:of|for|when|where|at which|in which|that)", "when"),
+    ((rf"(?:find|give|name|tell|show|mark|state|what (?:is|was)|what's)? ?(?:me |us )?(?:the )?(?:exact |precise |approximate )?{_MOMENT}"
+      rf"(?: {_HERE})? (?:of|for|when|where|at which|in which|that)"), "when"),
     (rf"(?:find|give|name|mark|what (?:is|was)|what's) (?:me |us )?(?:the )(?:exact )?{_MOMENT}|the (?:exact )?(?:moment|timestamp)|(?:what|which) {_MOMENT}", "when"),
-    (rf"how (?:many|much) (?:seconds|minutes|time)(?: (?:in to|into|in|after|from|until|till|before|pass(?:es)?|go(?:es)?(?: by)?)\b)+"
-     rf"(?: (?:the|this) (?:start|beginning|{_SHOWN})(?: of)?(?: (?:the|this) {_SHOWN})?)?(?: (?:before|until|till))?", "when"),
-    (rf"how (?:long|far|late|soon|early|quickly)(?: (?:does|do|did|is|will) it(?: take| be)?)?"
-     rf"(?: (?:in to|into|in|until|till|before|after)\b)+(?: (?:the|this) {_SHOWN})?", "when"),
+    ((rf"how (?:many|much) (?:seconds|minutes|time)(?: (?:in to|into|in|after|from|until|till|before|pass(?:es)?|go(?:es)?(?: by)?)\b)+"
+      rf"(?: (?:the|this) (?:start|beginning|{_SHOWN})(?: of)?(?: (?:the|this) {_SHOWN})?)?(?: (?:before|until|till))?"), "when"),
+    ((rf"how (?:long|far|late|soon|early|quickly)(?: (?:does|do|did|is|will) it(?: take| be)?)?"
+      rf"(?: (?:in to|into|in|until|till|before|after)\b)+(?: (?:the|this) {_SHOWN})?"), "when"),
     (r"how (?:soon|early|late)|when(?:'s| is it that)?(?: exactly)?", "when"),
     # here, and words that change nothing
     (rf"(?:the|this|that) (?:whole |entire )?{_SHOWN}(?= (?:show|have|has|contain|include|feature|depict|display))", "video"), (r"first one|first ones", "first"),
     (r"last one|last ones", "last"), (r"to(?= (?:appear|come|enter|show|arrive|turn|pop|emerge|make|occur|be)\b)", ""),
     (rf"{_HERE}|(?:up )?on (?:the )?screen|in view|into view|in sight|into sight|on display|in it|to be seen|part of (?:the|this) {_SHOWN}", "here"),
-    (r"at any (?:point|time|moment|stage)|at some (?:point|time|moment)|at all|anywhere|somewhere|at least once|ever|actually|also|really"
-     r"|even|exactly|roughly|approximately|about|immediately|directly|straight|right|just|shortly|for the|time|times|at one point|then|only", ""),
+    ((r"at any (?:point|time|moment|stage)|at some (?:point|time|moment)|at all|anywhere|somewhere|at least once|ever|actually|also|really"
+      r"|even|exactly|roughly|approximately|about|immediately|directly|straight|right|just|shortly|for the|time|times|at one point|then|only"), ""),
     (r"is it (?:true|the case|correct) that|is it so that", "whether"),
     # appear, see
     (r"(?:show|shows|showed|showing|turn|turns|turned|turning|pop|pops|popped|popping|crop|crops) up|come(?:s)? up|came up", "appear"),
@@ -93,8 +98,8 @@ PHRASES = [(re.compile(rf"\b(?:{pattern})(?![\w'-])"), f" {token} ") for pattern
     (r"at the (?:very )?(?:start|beginning)|to begin with", "first"), (r"at the (?:very )?end", "last"),
     (r"(?:earlier|sooner) than|ahead of|prior to", "before"), (r"later than|subsequent to", "after"),
     # which
-    (r"(?:which|what|who)(?: one)?(?: out)? of (?:all )?(?:these|those|them|the following|the (?:above|options|choices|objects|things|items)"
-     r"|(?:the|these) (?:two|three|four|five)(?: \w+)?|these (?:objects|things|items|options|words)|the \w+ below)", "which"),
+    ((r"(?:which|what|who)(?: one)?(?: out)? of (?:all )?(?:these|those|them|the following|the (?:above|options|choices|objects|things|items)"
+      r"|(?:the|these) (?:two|three|four|five)(?: \w+)?|these (?:objects|things|items|options|words)|the \w+ below)"), "which"),
     (r"one of (?:these|those|them|the following)", "thing"), (r"(?:out )?of (?:all )?(?:these|those|them|the following)(?: (?:two|three|four|five|objects|things|items|options))?(?: ,)?", ""),
     (r"(?:which|what) (?:one|thing|object|item|option)(?: or \w+)?|who or what|(?:select|choose|pick) (?:the one|what|which)(?: that)?", "which"),
     (r"what'?s", "which be"), (r"which'?s", "which be"), (r"there'?s", "there be"),
@@ -111,27 +116,27 @@ COLOURS = {"red", "blue", "green", "yellow", "black", "white", "brown", "pink", 
 NO_SORT = {"colour", "color", "number", "shape", "word", "letter", "event", "action", "scene", "season", "part", "happens", "happened", "sound"}
 NO_THING = {"two", "three", "four", "five", "six", "more", "most", "much", "same", "several", "multiple", "second", "third", "video", "story",
             "scene", "end", "start", "beginning", "camera", "music", "title", "credits", "nothing", "else", "twice"}  # fmt: skip
-AFTER_ARTICLE = {"first", "last", "thing", "video", "other", "appear", "order", "many"}  # else a word after "a" or "the" is a thing: a watch
+AFTER_ARTICLE = {"first", "last", "thing", "video", "other", "appear", "order", "many", "next"}  # else a word after "a" or "the" is a thing: a watch
 QUOTED = "quoted-"
 YES, NO = {"yes", "y", "true", "correct", "right"}, {"no", "n", "false", "incorrect", "wrong"}
 SEEN = r"(?: seen| here| appear| be)+"
 PATTERNS = {
     "exists": (rf"be there X(?:{SEEN})?", r"do X (?:appear|show)(?: here)*", r"(?:do|can|have) we (?:see|seen)(?: here)? X(?: here)*",
-               rf"can X{SEEN}", rf"be X{SEEN}", rf"have X{SEEN}", r"do video (?:show|have) X(?: here)*", rf"whether (?:there be X|X(?: can)?{SEEN}|we (?:can )?see X)(?: here)*"),
+               rf"can X{SEEN}", rf"be X{SEEN}", rf"have X{SEEN}", r"be we seen X(?: here)*", r"do video (?:show|have) X(?: here)*", rf"whether (?:there be X|X(?: can)?{SEEN}|we (?:can )?see X)(?: here)*"),
     "exists, yes or no": (rf"X(?: can)?{SEEN}", r"there be X(?: here)*", r"we (?:can )?see X(?: here)*", r"video show X", r"X"),
     "order": (r"(?:do|be|can|have|whether)(?: there| we| video)*(?: see| show)* X(?: can)?(?: seen| here| appear| be| first| show)* (?:before|after) X(?: do| be| can| have| appear| seen| here)*",
               r"(?:do|be|can|have)(?: we)?(?: see)* X(?: seen| here| appear| be)* (?:first|last)(?: and)? (?:before|after) X(?: do| be| appear| seen| here)*"),
     "order, yes or no": (r"X(?: be| can| seen| here| appear| first)* (?:before|after) X(?: do| be| can| appear| seen| here)*",),
-    "after": (r"which(?: X)?(?: thing)?(?: be| can| do| we| see| seen| appear| show| here| next| first)* (?:before|after) X(?: be| seen| appear| here| have)*",
-              r"(?:before|after) X(?: be| seen| appear| here)* which(?: X)?(?: be| can| do| we| see| seen| appear| show| here| next| first)+"),
-    "absent": (r"which(?: X)?(?: be| do| can| we| it)* not(?: be| seen| see| here| appear| show| video| with)*", r"which(?: X)?(?: do| can)*(?: (?:we|video) not| not (?:we|video)) (?:see|show)(?: here)*",
-               r"(?:it|thing)(?: thing)*(?: can| be| do)*(?: seen| here| appear)+ not which"),
+    "after": (r"which(?: X)?(?: be| can| do| we| it| thing| see| seen| appear| show| here| next| first)* (?:before|after) X(?: be| seen| appear| here| have)*",
+              r"(?:before|after) X(?: be| seen| appear| here)* which(?: X)?(?: be| can| do| we| it| thing| see| seen| appear| show| here| next| first)+"),
+    "absent": (r"which(?: X)?(?: be| do| can| we| it| thing)* not(?: be| seen| see| here| appear| show| video| with)*", r"which(?: X)?(?: do| can)*(?: (?:we|video) not| not (?:we|video)) (?:see|show)(?: here)*",
+               r"(?:(?:it|thing) )*(?:can |do )?(?:appear|be seen|be here)(?: here)? not(?: with)? which"),
     "appear": (r"(?:which|list)(?: X)?(?: be| can| do| have| we| video| it| there| thing)*(?: see| seen| here| appear| show| be| it| there)+",
                r"thing(?: X)?(?: be| can| do)*(?: see| seen| here| appear)+ which(?: be)?(?: it)?", r"which(?: X)?(?: thing)? (?:do|can) we see(?: here)*"),
     "list": (r"list(?=.* (?:thing|seen|see|appear))(?: it| thing| which| we| can| be| do| have| there| seen| see| here| appear| show| order)*",
-             r"which(?: thing)?(?: be| can| do| have| we| video| it| there)*(?: see| seen| here| appear| show| order| there| it| and| with| be)+",
+             r"which(?: thing| be| can| do| have| we| video| it| there)*(?: see| seen| here| appear| show| order| there| it| and| with| be)+",
              r"(?:with )?(?:which )?order(?: do| be| can)*(?: thing)(?: appear| seen| be| here)+", r"which be order(?: thing| it| appear| seen| which| do| be| here)*"),
-    "count": (r"how many thing(?: be| can| do| have| we| there| it| video)*(?: see| seen| here| appear| show| there| be)+", r"which be many thing(?: it| which| be| can| seen| here| appear)*",
+    "count": (r"how many thing(?: be| can| do| have| we| there| it| video)*(?: see| seen| here| appear| show| there| be)+", r"which(?: be)? many thing(?: it| which| be| can| seen| here| appear)*",
               r"count thing(?: it| which| be| can| we| seen| see| here| appear)*"),
 }  # fmt: skip
 
@@ -226,9 +231,9 @@ def _chosen(bones: str, things: list[str], choices: tuple[str, ...]) -> Intent:
     if among and _fits("absent", bones):
         return Intent("absent", among)
     edges = {w for w in words if w in ("first", "last")}
-    if len(edges) == 1 and (words[0] == "which" or among):
+    if len(edges) == 1 and (words[0] in ("which", "list") or among):
         rest = " ".join(w for w in words if w not in edges)
-        if _fits("appear", f"{rest} appear" if rest.startswith("which") else f"which {rest} appear"):
+        if _fits("appear", f"{rest} appear" if rest.startswith(("which", "list")) else f"which {rest} appear"):
             return Intent(edges.pop(), among)
     if not among:
         return Intent(next((kind for kind in ("count", "list") if _fits(kind, bones)), None))

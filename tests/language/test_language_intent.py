@@ -38,6 +38,8 @@ WHEN = [
     ("When did the red unicycle appear on the screen?", "red unicycle"), ("When is the cat next to the dog?", "cat"), ("On what second does the egg appear?", "egg"),
     ("What is the time when the cat appears?", "cat"), ("From what time is the cat seen?", "cat"), ("When exactly does a flower appear in this film?", "flower"),
     ("when in the video is the penny-farthing visible", "penny-farthing"), ("At what moment does the lens appear?", "lens"),
+    ("During which part of the video does the kite appear?", "kite"), ("Where in the video does the kite appear?", "kite"), ("What's the first time a kite appears?", "kite"),
+    ("Give the timestamp where the kite appears", "kite"), ("How much time passes before the kite appears?", "kite"), ("What is the first moment when the kite is visible?", "kite"),
 ]  # fmt: skip
 
 
@@ -64,7 +66,8 @@ EXISTS = [
     ("Does an orange ever appear on screen?", "orange"), ("Does any wombat come into view?", "wombat"), ("In this video, is there a dog?", "dog"),
     ("Is it true that there is a cat?", "cat"), ("Is a glass of wine shown?", "wine"), ('Is there a "pogo stick"?', "pogo stick"),
     ("Is there an acoustic guitar to be seen?", "acoustic guitar"), ("Do glasses appear?", "glasses"), ("is a Model T in the video", "Model T"),
-    ("Is there a light?", "light"), ("Can one see a screen?", "screen"), ("Could you see a rock in the clip?", "rock"), ("Does the video have a dog in it?", "dog"),
+    ("Is there a light?", "light"), ("Can one see a screen?", "screen"), ("Could you see a rock in the clip?", "rock"), ("Does the video have a dog in it?", "dog"), ("Any dogs in the video?", "dog"), ("Are we shown a cat?", "cat"), ("Does a cat make an appearance?", "cat"),
+    ("Have you seen a cat?", "cat"), ("Does the video include an image of a cat?", "cat"), ("Do you think there is a cat?", "cat"),
 ]  # fmt: skip
 
 
@@ -99,7 +102,7 @@ def test_whether_one_comes_before_the_other(text, sooner, later, choices):
 FIRST = ["Which of these appears first?", "What shows up earliest?", "Which object is the first to appear?", "the first thing seen", "What is the first thing to appear in the video?",
          "Which one comes first?", "Who or what enters first?", "Which object is shown first?", "What appears first?", "Which appears before the others?",
          "Which of the following is seen first in the clip?", "What can be seen first?", "Which of these do we see first?", "What do you see first?", "Which is shown earliest",
-         "Which animal appears first?", "Which of these is the first one to come into view?", "Of these, which appears first?"]  # fmt: skip
+         "Which animal appears first?", "Which of these is the first one to come into view?", "Of these, which appears first?", "What's first?", "Name the first object.", "Which is the earliest to be shown?"]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", FIRST)
@@ -113,7 +116,7 @@ def test_what_is_first_and_the_same_words_for_the_last(text):
     ("Which appears before the other, the cat or the dog?", "first"), ("Which comes first, cat or dog?", "first"), ("Does the cat or the dog appear first?", "first"),
     ("What comes earlier: cat or dog?", "first"), ("Of cat and dog, which is shown first?", "first"), ("Which of cat and dog appears later?", "last"),
     ("Which is seen last, a cat, or a dog?", "last"), ("Between the cat and the dog, which shows up first?", "first"), ("Which appears after the other, cat or dog?", "last"),
-    ("Which appears first, the cat or the dog?", "first"), ("Is the cat or the dog shown first?", "first"), ("Who comes in sooner, the cat or the dog?", "first"),
+    ("Which appears first, the cat or the dog?", "first"), ("Is the cat or the dog shown first?", "first"), ("Out of the cat and the dog, which is shown first?", "first"), ("Who comes in sooner, the cat or the dog?", "first"),
 ])  # fmt: skip
 def test_of_two_that_the_question_names(text, kind):
     assert asked(text) == asked(text, PAIR) == Intent(kind, PAIR)
@@ -139,7 +142,7 @@ def test_which_appears(text):
 @pytest.mark.parametrize("text", [
     "Which of these does NOT appear?", "Which of these does not appear in the video?", "Which one isn't shown?", "Which of the following is never seen?",
     "Which of these is missing from the video?", "Which object is absent?", "What can't be seen in the clip?", "Which of these doesn't the video show?",
-    "Which of these don't we see?", "Which one never shows up?", "Which of these is not in the video?", "Which of these cannot be seen?", "Which animal does not appear?",
+    "All of these appear except which one?", "Which is the one that does not appear?", "Which of these things is not shown?", "Which of these don't we see?", "Which one never shows up?", "Which of these is not in the video?", "Which of these cannot be seen?", "Which animal does not appear?",
 ])  # fmt: skip
 def test_which_does_not_appear(text):
     assert asked(text, FOUR) == Intent("absent", FOUR)
@@ -149,7 +152,8 @@ def test_which_does_not_appear(text):
     ("What appears right after the cat?", "after", "cat"), ("What comes next after the cat?", "after", "cat"), ("Which object follows the unicycle?", "after", "unicycle"),
     ("What is shown right after the cat?", "after", "cat"), ("What do we see immediately after the dog?", "after", "dog"), ("After the dog, what appears?", "after", "dog"),
     ("Which of these appears after the cat?", "after", "cat"), ("What appears just before the cat?", "before", "cat"), ("What precedes the dog?", "before", "dog"),
-    ("Which thing comes right after the fire truck has appeared?", "after", "fire truck"), ("What follows the cat in the video?", "after", "cat"),
+    ("Which thing comes right after the fire truck has appeared?", "after", "fire truck"), ("After the cat, what is the next object to appear?", "after", "cat"),
+    ("What is the next thing shown after the cat?", "after", "cat"), ("What is the object that comes after the cat?", "after", "cat"), ("What follows the cat in the video?", "after", "cat"),
 ])  # fmt: skip
 def test_what_comes_after_a_thing(text, kind, about):
     assert asked(text, ("egg", "drum", "bus")) == Intent(kind, ("egg", "drum", "bus"), about=about)
@@ -160,7 +164,7 @@ def test_what_comes_after_a_thing(text, kind, about):
     "List the objects in order.", "What objects appear, in order?", "Name everything that appears.", "List the objects in the order they appear.",
     "In what order do the objects appear?", "Name the objects in order of appearance.", "What objects appear in the video?", "Which objects can be seen?",
     "Name the objects in the video.", "List all the things that can be seen", "What can you see?", "What things are shown in the clip?", "What appears in the video?",
-    "Please list everything you see.", "What is in the video?", "What does the video show?", "What do you see?", "Which things are there in the video?",
+    "Please list everything you see.", "Give me a list of the objects", "What are the objects in the video?", "Tell me what objects you see", "What is in the video?", "What does the video show?", "What do you see?", "Which things are there in the video?",
 ])  # fmt: skip
 def test_an_open_question_of_what_appears(text):
     assert asked(text) == Intent("list")
