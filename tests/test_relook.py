@@ -6,7 +6,7 @@ import torch
 
 from mambamia_cli import open_video
 from mambamia_cli.pipeline import Models
-from mambamia_cli.pipeline.relook import LARGER, SecondLook, corrected, moments
+from mambamia_cli.pipeline.relook import SecondLook, corrected, moments
 
 TIMES = np.arange(40) / 4  # ten seconds
 
@@ -45,20 +45,24 @@ def test_two_moments_of_one_long_stretch_share_it():
     assert after[10] == 5.0 and after[30] == -3.0 and (after[5:20] == 5.0).all() and (after[21:35] == -3.0).all()
 
 
-def test_the_views_are_the_frame_its_mirror_and_windows_of_it_enlarged(look, numbered):
+def test_the_views_are_the_frame_and_windows_of_it_enlarged(look, numbered):
     """Against plain decoding: every view is cut out where it should be."""
     from mambamia_cli.video.grab import grab
 
     views = look._views([3, 12])  # (k, v, 3, H, W)
     high, wide = look._models.encoder.input_size
-    assert views.shape == (2, 7, 3, high, wide)
-    size = round(high * LARGER), round(wide * LARGER)
+    assert views.shape == (2, 15, 3, high, wide)
     times = [look._index.times[i] for i in (3, 12)]
-    large = torch.from_numpy(grab(numbered.path, times, size)).permute(0, 3, 1, 2)
-    whole = torch.from_numpy(grab(numbered.path, times, (high, wide))).permute(0, 3, 1, 2)
-    assert torch.equal(views[:, 0], whole) and torch.equal(views[:, 1], whole.flip(-1))
-    assert torch.equal(views[:, 2], large[..., :high, :wide]) and torch.equal(views[:, 5], large[..., -high:, -wide:])
-    assert torch.equal(views[:, 6], large[..., size[0] // 2 - high // 2 :, size[1] // 2 - wide // 2 :][..., :high, :wide])
+
+    def enlarged(height, width):
+        return torch.from_numpy(grab(numbered.path, times, (height, width))).permute(0, 3, 1, 2)
+
+    assert torch.equal(views[:, 0], enlarged(high, wide))
+    some, twice = enlarged(round(high * 10 / 7), round(wide * 10 / 7)), enlarged(2 * high, 2 * wide)
+    assert torch.equal(views[:, 1], some[..., :high, :wide]) and torch.equal(views[:, 4], some[..., -high:, -wide:])
+    assert torch.equal(views[:, 3], some[..., -high:, :wide])
+    assert torch.equal(views[:, 6], twice[..., :high, :wide]) and torch.equal(views[:, 14], twice[..., high:, wide:])
+    assert torch.equal(views[:, 10], twice[..., high // 2 : high // 2 + high, wide // 2 : wide // 2 + wide])
 
 
 def test_each_view_is_read_on_its_own_and_kept(look):

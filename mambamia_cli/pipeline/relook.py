@@ -1,9 +1,10 @@
 """A second look: the moments at which words are seen best, decoded once more and larger, and read in overlapping views.
 
-The first look squeezes a whole frame into the encoder's input; what is small there is a few patches. Here a frame is
-scaled to LARGER times that input and read in five windows of the input's size (the corners and the middle), beside the
-whole frame and its mirror image. A moment's odds for a word are the mean of its odds, not of their logarithms, over the
-views: one clear view is enough.
+The first look squeezes a whole frame into the encoder's input; what is small there is a few patches. Here a frame is read
+as a whole, in five windows of the input's size where it is enlarged by 10/7, and in nine where it is enlarged twice. A
+moment's odds for a word are the mean of its odds (not of their logarithms) over the views: one clear view is enough.
+Measured on 80 held-out videos: the loss of telling words that are there from words that are not falls from 0.30, by the
+whole frame alone, to 0.23; mirror images beside these views add nothing.
 """
 
 from collections.abc import Sequence
@@ -17,10 +18,14 @@ from mambamia_cli.pipeline.index import Index
 if TYPE_CHECKING:
     from torch import Tensor
 
-LARGER = 10 / 7
+FIVE = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
+NINE = tuple((y, x) for y in (0, 0.5, 1) for x in (0, 0.5, 1))
+SCALES = ((1, ((0, 0),)), (10 / 7, FIVE), (2, NINE))
+"""How much a frame is enlarged, and where its windows lie: parts of what is left over, from the top and from the left."""
+
 MOMENTS = 2  # a word
 APART = 1.5  # seconds: nearer ones are the same moment
-_GROUP = 16  # moments decoded and read at once: bounds the memory
+_GROUP = 8  # moments decoded and read at once: bounds the memory
 
 
 class SecondLook:
@@ -53,27 +58,20 @@ class SecondLook:
         return frozen_tokens(models.projector, anchors[:, 0].float()).cpu().half().unflatten(0, views.shape[:2])
 
     def _views(self, frames: list[int]) -> "Tensor":
-        """-> (k, v, 3, H, W) uint8: the whole frame, its mirror image, four corners and the middle."""
+        """-> (k, v, 3, H, W) uint8, by SCALES."""
         import torch
 
         from mambamia_cli.video.grab import grab
 
         info, (high, wide) = self._index.info, self._models.encoder.input_size
-        times = [self._index.times[i] for i in frames]
-        size = (round(high * LARGER), round(wide * LARGER))
-        whole = _pixels(grab(info.path, times, (high, wide), stream=info.stream))  # (k, 3, H, W)
-        large = _pixels(grab(info.path, times, size, stream=info.stream))
-        down, right = size[0] - high, size[1] - wide
-        corners = ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2))
-        windows = [large[..., y : y + high, x : x + wide] for y, x in corners]
-        return torch.stack([whole, whole.flip(-1), *windows], 1)
-
-
-def _pixels(pictures: np.ndarray) -> "Tensor":
-    """(k, H, W, 3) -> (k, 3, H, W)."""
-    import torch
-
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        times, views = [self._index.times[i] for i in frames], []
+        for scale, places in SCALES:
+            size = round(high * scale), round(wide * scale)
+            pictures = torch.from_numpy(grab(info.path, times, size, stream=info.stream)).permute(0, 3, 1, 2)  # (k, 3, H', W')
+            for y, x in places:
+                top, left = round((size[0] - high) * y), round((size[1] - wide) * x)
+                views.append(pictures[..., top : top + high, left : left + wide])
+        return torch.stack(views, 1)
 
 
 def moments(odds: np.ndarray, times: np.ndarray, most: int = MOMENTS) -> list[int]:
