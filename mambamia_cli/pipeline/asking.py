@@ -1,8 +1,9 @@
 """One question -> an answer: what the frames that match its words show, what the language model says of the kept frames,
 and the two weighed against each other.
 
-Questions of when and whether are read off the frames alone. Where options are offered and the wording says how frames
-decide among them (see language/intent.py), the language model breaks ties. All else is the language model's.
+Questions of when, whether and in which order are read off the frames alone. Where options are offered, or named in the
+question, and the wording says how frames decide among them (see language/intent.py), the language model breaks ties. All
+else is the language model's.
 """
 
 import math
@@ -10,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mambamia_cli.language.intent import Intent
+from mambamia_cli.language.intent import Intent, affirmation
 from mambamia_cli.language.intent import read as read_intent
 from mambamia_cli.language.prompt import with_options
-from mambamia_cli.pipeline import sightings
+from mambamia_cli.pipeline import ordering, sightings
 from mambamia_cli.pipeline.answer import Answer, generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models
 from mambamia_cli.pipeline.index import Index
@@ -48,19 +49,27 @@ class Asking:
 
     def reply(self, question: str, choices: Sequence[str] | None, on_text: Callable[[str], None] | None) -> Reply:
         """Raises UsageError when the question leaves no room for a frame."""
-        began, models = time.perf_counter(), self.models
-        intent, seen = Intent(None), None
-        if models.lexicon is not None and self.by != "language":
-            intent = read_intent(question, models.lexicon.named(question), tuple(choices or ()))
-            seen = sightings.look_for(self.index, models, intent.things, self.second) if intent.kind and intent.things else None
-        if seen is not None and intent.kind in ("when", "exists"):
-            answer, confidence, ranges = self._read_off(intent, seen, choices)
-            if on_text is not None and confidence >= models.match.unsure:
-                on_text(answer.text)
-            return Reply(answer, None, ranges, confidence)
-        answer, kept = self.told(question, choices, on_text, began)
+        began = time.perf_counter()
+        intent, seen = self._matched(question, tuple(choices or ()))
+        if seen is not None and intent.kind == "when":
+            return self._time(intent, seen, choices)
+        if seen is not None and intent.kind in ("exists", "order"):
+            return self._yes_or_no(intent, seen, choices)
+        offered = choices if choices or seen is None else intent.things  # "the cat or the dog" are choices as well
+        answer, kept = self.told(question, offered, on_text, began)
         answer, confidence = self._weighed(answer, intent, seen)
         return Reply(answer, kept, self._leaned_on(answer.text, seen, intent), confidence)
+
+    def _matched(self, question: str, choices: tuple[str, ...]) -> tuple[Intent, Sightings | None]:
+        """What is asked, and where the things it is about are seen; None where matching does not decide it."""
+        models = self.models
+        if models.lexicon is None or self.by == "language":
+            return Intent(None), None
+        intent = read_intent(question, models.lexicon.named(question), choices)
+        if intent.kind is None or not intent.things or intent.kind == "count":
+            return intent, None
+        words = (intent.about, *intent.things) if intent.about else intent.things
+        return intent, sightings.look_for(self.index, models, words, self.second)
 
     def told(self, question: str, choices: Sequence[str] | None, on_text: Callable[[str], None] | None = None,
              began: float | None = None) -> tuple[Answer, list[int]]:  # fmt: skip
@@ -72,26 +81,37 @@ class Asking:
             return likeliest(self.models, embeds, choices), kept
         return generate(self.models, embeds, self.max_tokens, on_text, began), kept
 
-    def _read_off(self, intent: Intent, seen: Sightings, choices: Sequence[str] | None) -> tuple[Answer, float, tuple[Evidence, ...]]:
-        """A question of when or whether, answered from the frames alone: -> answer, confidence, ranges."""
-        chance = float(seen.presence[0])
-        ranges = sightings.found(seen, self.models, 0)
-        if intent.kind == "when":
-            ranges = ranges or sightings.found(seen, self.models, 0, least=0.0, most=1)
-            text = f"at {sightings.clock(ranges[0].start)}" if ranges else "not seen"
-            return Answer(text, "evidence", 0.0), chance, ranges
-        said = {(c.strip().lower()): c for c in choices or ("yes", "no")}
-        yes, no = said.get("yes", "yes"), said.get("no", "no")
+    def _time(self, intent: Intent, seen: Sightings, choices: Sequence[str] | None) -> Reply:
+        """When a thing is seen: the start of its best stretch, of its first or last one, or the end of that, as was asked."""
+        ranges = sightings.found(seen, self.models, 0) or sightings.found(seen, self.models, 0, least=0.0, most=1)
+        if not ranges:
+            return Reply(Answer("not seen", "evidence", 0.0), None, (), float(seen.presence[0]))
+        told = ranges[0] if intent.edge is None else (min if intent.edge == "first" else max)(ranges, key=lambda r: r.start)
+        ranges = (told, *(r for r in ranges if r is not told))
+        moment = told.end if intent.edge == "end" else told.start
+        near = ordering.closest(choices or (), moment)
+        text = f"at {sightings.clock(moment)}" if near is None else choices[near]
+        return Reply(Answer(text, "evidence", 0.0), None, ranges, float(seen.presence[0]))
+
+    def _yes_or_no(self, intent: Intent, seen: Sightings, choices: Sequence[str] | None) -> Reply:
+        """Whether a thing is there, or comes before another."""
+        chance = ordering.order(seen) if intent.kind == "order" else float(seen.presence[0])
+        yes, no = affirmation(tuple(choices or ())) or ("yes", "no")
         listed = tuple(sorted(((yes, round(chance, 4)), (no, round(1 - chance, 4))), key=lambda pair: -pair[1]))
         answer = Answer(listed[0][0], "evidence", 0.0, choices=listed if choices else None)
-        return answer, max(chance, 1 - chance), ranges if chance >= 0.5 else ()
+        ranges = [r for word in range(len(seen.words)) for r in sightings.found(seen, self.models, word, most=5)]
+        shown = chance >= 0.5 or intent.kind == "order"
+        return Reply(answer, None, tuple(sorted(ranges, key=lambda r: -r.score)) if shown else (), max(chance, 1 - chance))
 
     def _weighed(self, answer: Answer, intent: Intent, seen: Sightings | None) -> tuple[Answer, float | None]:
         """The language model's choice weighed with the evidence: -> answer, confidence."""
         if answer.choices is None or not self.models.has_lexicon:
             return answer, None  # no measure of how sure it is
         scores, rule = {text: math.log(max(share, 1e-6)) for text, share in answer.choices}, self.models.match
-        known = sightings.likelihoods(intent, seen) if seen is not None else None
+        known = None
+        if seen is not None:
+            known = sightings.likelihoods(intent, seen) if intent.about is None else None
+            known = ordering.likelihoods(intent, seen) if known is None else known
         if known is not None and set(intent.things) == set(scores):
             language = 0.0 if self.by == "evidence" else rule.language
             for thing, score in zip(intent.things, known, strict=True):
@@ -100,7 +120,10 @@ class Asking:
         shares = {text: math.exp(score - top) for text, score in scores.items()}
         total = sum(shares.values())
         listed = tuple(sorted(((text, round(share / total, 4)) for text, share in shares.items()), key=lambda pair: -pair[1]))
-        return replace(answer, text=listed[0][0], choices=listed), listed[0][1]
+        confidence = listed[0][1]
+        if known is not None and intent.kind != "absent":  # of things none of which is seen, the likeliest is no answer to be sure of
+            confidence = min(confidence, float(seen.presence[seen.words.index(listed[0][0])]))
+        return replace(answer, text=listed[0][0], choices=listed), confidence
 
     def _leaned_on(self, text: str, seen: Sightings | None, intent: Intent) -> tuple[Evidence, ...]:
         """Where the things that an answer names are seen."""

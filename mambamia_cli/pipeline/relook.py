@@ -48,14 +48,17 @@ class SecondLook:
 
     def _read(self, frames: list[int]) -> "Tensor":
         """-> (k, v, t, width) float16."""
+        import torch
+
         from mambamia_cli.language.projector import frozen_tokens
 
-        models = self._models
+        models, tokens = self._models, []
         views = self._views(frames)  # (k, v, 3, H, W) uint8
-        patches = models.encoder.encode(views.flatten(0, 1))  # (k v, n, d_vision)
-        patches = patches.to(models.device, models.half)[:, None]  # each view a video of one frame
-        anchors = models.compressor(patches).anchors  # (k v, 1, g, d)
-        return frozen_tokens(models.projector, anchors[:, 0].float()).cpu().half().unflatten(0, views.shape[:2])
+        for part in views.flatten(0, 1).split(models.settings.chunk):
+            patches = models.encoder.encode(part).to(models.device, models.half)  # (m, n, d_vision)
+            anchors = models.compressor(patches[:, None]).anchors  # (m, 1, g, d): each view is a video of one frame
+            tokens.append(frozen_tokens(models.projector, anchors[:, 0].float()).cpu().half())
+        return torch.cat(tokens).unflatten(0, views.shape[:2])
 
     def _views(self, frames: list[int]) -> "Tensor":
         """-> (k, v, 3, H, W) uint8, by SCALES."""
