@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from mambamia_cli.pipeline import Models, open_video, ordering
-from mambamia_cli.pipeline.imagenet_sight import Known
+from mambamia_cli.pipeline.imagenet_sight import LOOKS, Known, spread
+from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.pipeline.sightings import Sightings
-from mambamia_cli.pipeline.survey import LISTED, LOOKS, merged, moments, named, pooled, survey
+from mambamia_cli.pipeline.survey import LISTED, merged, named, pooled, survey
 
 
 def test_classes_of_one_name_add_up_and_what_is_common_is_taken_off():
@@ -27,19 +28,21 @@ def test_survey_of_a_street_holds_every_word_once_and_names_no_emoji(bikes, smol
     lower = [word.lower() for word in seen.words]
     assert len(set(lower)) == len(lower) and set(lower) == {w.lower() for w in models.lexicon.words} - {"scene"}
     assert ((seen.presence > 0.5) == (seen.odds.max(1) > 0.83)).all()
-    found = [thing.name for thing in named(index, models, seen)]
+    found = [thing.name for thing in named(index, models, SecondLook(index, models))]
     assert {"car", "bicycle"} <= set(found) <= {"car", "suit", "bicycle", "motorcycle"} and found.index("car") < found.index("bicycle")
 
 
 def test_a_thing_that_both_name_stands_once():
-    drawn = (ordering.Named("dog", 1.0, 4.0, 0.9), ordering.Named("cat", 6.0, 8.0, 0.8))
+    drawn = (ordering.Named("dog", 1.0, 4.0, 0.9, ((1.0, 4.0),)), ordering.Named("cat", 6.0, 8.0, 0.8, ((6.0, 8.0),)))
     known = (Known("cat", 0.95, (2.0, 6.5)), Known("car", 0.7, (9.0,)), Known("dog", 0.6, (3.0,)))
-    assert [(t.name, t.start, t.chance) for t in merged(drawn, known)] == [("dog", 1.0, 0.9), ("cat", 2.0, 0.95), ("car", 9.0, 0.7)]
+    dog, cat, car = merged(drawn, known)
+    assert dog.within(0, 2) and cat.within(2.1, 2.2) and cat.within(7, 9) and not cat.within(3, 6) and car.within(9, 10)
+    assert [(t.name, t.start, t.chance) for t in (dog, cat, car)] == [("dog", 1.0, 0.9), ("cat", 2.0, 0.95), ("car", 9.0, 0.7)]
 
 
 @pytest.mark.parametrize(("start", "end", "count"), [(0, 10, 20), (5, 5.2, 1), (0, 7200, LOOKS), (3, 3, 1)])
 def test_moments_to_look_at_lie_within(start, end, count):
-    at = moments(start, end)
+    at = spread(start, end)
     assert len(at) == count and all(start <= t <= end for t in at) and at == sorted(at)
 
 

@@ -20,7 +20,10 @@ from mambamia_cli.pipeline.engine import Models
 from mambamia_cli.pipeline.index import Index
 from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.pipeline.sightings import Sightings
-from mambamia_cli.records import Evidence
+from mambamia_cli.records import Evidence, timecode
+
+OPEN = ("list", "count", "first", "last", "after", "before")
+"""Kinds that may name no thing to choose among: what there is to choose from is then all that is recognised."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Reply:
 @dataclass(frozen=True)
 class Asking:
     """How questions of one look are answered. `budget`: visual tokens, None = the model's. `by` and `selection` as in Video.ask.
-    `second`: where second looks may be taken."""
+    `second`: where second looks may be taken. `names`: gives what is seen when nobody asks for anything (pipeline/survey.py)."""
 
     index: Index
     models: Models
@@ -46,6 +49,7 @@ class Asking:
     by: str = "blend"
     selection: str = "delta"
     second: SecondLook | None = None
+    names: Callable[[], tuple[ordering.Named, ...]] | None = None
 
     def reply(self, question: str, choices: Sequence[str] | None, on_text: Callable[[str], None] | None) -> Reply:
         """Raises UsageError when the question leaves no room for a frame."""
@@ -55,6 +59,8 @@ class Asking:
             return self._time(intent, seen, choices)
         if seen is not None and intent.kind in ("exists", "order"):
             return self._yes_or_no(intent, seen, choices)
+        if seen is None and not choices and intent.kind in OPEN and (told := self._surveyed(intent)) is not None:
+            return told
         offered = choices if choices or seen is None else intent.things  # "the cat or the dog" are choices as well
         answer, kept = self.told(question, offered, on_text, began)
         answer, confidence = self._weighed(answer, intent, seen)
@@ -102,6 +108,19 @@ class Asking:
         ranges = [r for word in range(len(seen.words)) for r in sightings.found(seen, self.models, word, most=5)]
         shown = chance >= 0.5 or intent.kind == "order"
         return Reply(answer, None, tuple(sorted(ranges, key=lambda r: -r.score)) if shown else (), max(chance, 1 - chance))
+
+    def _surveyed(self, intent: Intent) -> Reply | None:
+        """A question that names nothing to choose among, from all that is recognised; None where that does not say."""
+        if self.names is None:
+            return None
+        things = self.names()
+        text = ordering.told(intent, [thing.name for thing in things])
+        if text is None:
+            return None
+        chances = [t.chance for t in things if t.name == text] or [t.chance for t in things]
+        ranges = [Evidence(round(t.start, 3), round(t.end, 3), timecode(t.start), round(t.chance, 4)) for t in things]
+        confidence = math.prod(chances) if intent.kind == "count" else min(chances)
+        return Reply(Answer(text, "evidence", 0.0), None, tuple(sorted(ranges, key=lambda r: -r.score)), confidence)
 
     def _weighed(self, answer: Answer, intent: Intent, seen: Sightings | None) -> tuple[Answer, float | None]:
         """The language model's choice weighed with the evidence: -> answer, confidence."""

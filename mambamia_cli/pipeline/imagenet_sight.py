@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BAR = 0.55
 """Agreement at which a name is told."""
 
+LOOKS = 48
+"""Moments at which ImageNet's head looks at a video: half a second apart in a short one, spread evenly over a long one."""
+
 SHORT_SIDE = 360  # pixels of a picture looked at: three fifths of it fill the encoder's input
 ZOOM, STEP = 0.6, 0.5  # side of the smaller squares over the picture's short side; from one square to the next, over its side
 APART = 0.4  # seconds from a look to those that must confirm it
@@ -73,6 +76,12 @@ def recognise(look: Look, times: Sequence[float], encoder: Classifier, *, end: f
             found.setdefault(int(k), []).append((float(t), float(both[k])))
     known = (Known(words[k], max(s for _, s in seen), tuple(t for t, _ in seen)) for k, seen in found.items())
     return tuple(sorted(known, key=lambda thing: -thing.score))
+
+
+def spread(start: float, end: float) -> list[float]:
+    """Times at which to look, at most LOOKS."""
+    count = max(1, min(LOOKS, int((end - start) / 0.5)))
+    return [start + (end - start) * (i + 0.5) / count for i in range(count)]
 
 
 def agreement(picture: np.ndarray, encoder: Classifier, *, least: float) -> np.ndarray:

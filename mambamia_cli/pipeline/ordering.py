@@ -23,12 +23,18 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 @dataclass(frozen=True)
 class Named:
-    """A thing that nobody asked for: where it is first seen, in seconds, and the chance that it is there."""
+    """A thing that nobody asked for: where it is first seen, in seconds, the chance that it is there, and all `stretches` of time
+    in which it is seen."""
 
     name: str
     start: float
     end: float
     chance: float
+    stretches: tuple[tuple[float, float], ...] = ()
+
+    def within(self, start: float, end: float) -> bool:
+        """Whether it is seen between two times."""
+        return any(a < end and b > start for a, b in self.stretches or ((self.start, self.end),))
 
 
 def moments(seen: "Sightings") -> np.ndarray:
@@ -99,10 +105,10 @@ def listed(seen: "Sightings", *, bar: float, drop: float) -> tuple[Named, ...]:
         others = ((a, b) for a, b, by in taken if by != word)
         if all(2 * (min(b, stretch.end) - max(a, stretch.start)) <= stretch.end - stretch.start for a, b in others):
             taken.append((stretch.start, stretch.end, word))
-    first: dict[int, tuple[float, float]] = {}
+    stretches: dict[int, list[tuple[float, float]]] = {}
     for start, end, word in sorted(taken):
-        first.setdefault(word, (start, end))
-    return tuple(Named(seen.words[w], start, end, float(seen.presence[w])) for w, (start, end) in first.items())
+        stretches.setdefault(word, []).append((start, end))
+    return tuple(Named(seen.words[w], *spans[0], float(seen.presence[w]), tuple(spans)) for w, spans in stretches.items())
 
 
 def told(intent: Intent, names: Sequence[str]) -> str | None:

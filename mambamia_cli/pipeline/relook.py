@@ -18,6 +18,8 @@ from mambamia_cli.pipeline.index import Index
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mambamia_cli.pipeline.imagenet_sight import Known
+
 FIVE = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
 NINE = tuple((y, x) for y in (0, 0.5, 1) for x in (0, 0.5, 1))
 SCALES = ((1, ((0, 0),)), (10 / 7, FIVE), (2, NINE))
@@ -34,6 +36,7 @@ class SecondLook:
     def __init__(self, index: Index, models: Models):
         self._index, self._models = index, models
         self._known: dict[int, Tensor] = {}
+        self._recognised: tuple[Known, ...] | None = None
 
     def tokens(self, frames: Sequence[int]) -> "Tensor":
         """Visual tokens of frames of the index, each view read on its own: -> (k, v, t, width)."""
@@ -45,6 +48,17 @@ class SecondLook:
                 group = new[at : at + _GROUP]
                 self._known.update(zip(group, self._read(group), strict=True))
         return torch.stack([self._known[i] for i in frames]).float()
+
+    def recognised(self) -> "tuple[Known, ...]":
+        """What the encoder's ImageNet head knows at a closer look (pipeline/imagenet_sight.py), the surest first; nothing where the
+        encoder has no such head."""
+        if self._recognised is None:
+            from mambamia_cli.pipeline.imagenet_sight import looker, recognise, spread
+
+            start, end = self._index.range
+            head = hasattr(self._models.encoder, "encode_and_classify")
+            self._recognised = recognise(looker(self._index.info), spread(start, end), self._models.encoder, end=end) if head else ()
+        return self._recognised
 
     def _read(self, frames: list[int]) -> "Tensor":
         """-> (k, v, t, width) float16."""

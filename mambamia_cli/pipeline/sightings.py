@@ -61,7 +61,7 @@ def look_for(index: Index, models: Models, words: Sequence[str], second: SecondL
             rows.append(log_odds(lexicon, frozen_tokens(models.projector, anchors).cpu(), plain))  # (w, k)
         odds = smoothed(torch.cat(rows, 1), index.seconds, models.match.smooth).numpy()  # (w, m)
     if second is not None and models.match.again > 0:
-        odds = _looked_again(odds, index, models, lexicon, plain, second)
+        odds = _recognised(_looked_again(odds, index, models, lexicon, plain, second), index, models, plain, second)
     presence = models.match.presence(torch.from_numpy(odds).amax(1))  # (w,)
     return Sightings(tuple(words), odds, presence.numpy(), index.seconds, index.range[1])
 
@@ -84,6 +84,24 @@ def _looked_again(odds: np.ndarray, index: Index, models: Models, lexicon: "Lexi
         corrected(row, times, {i: (1 - rule.again) * row[i] + rule.again * again[w, place[i]] for i in chosen[w]}, rule.drop)
         for w, row in enumerate(odds)
     ])
+
+
+def _recognised(odds: np.ndarray, index: Index, models: Models, words: Sequence[str], second: SecondLook) -> np.ndarray:
+    """odds (w, m) -> the same, no lower than what ImageNet's head says of words it knows, where they are not seen already."""
+    from mambamia_cli.pipeline.imagenet_sight import APART
+    from mambamia_cli.vision.everyday import folding
+
+    rule, known = models.match, set(folding()[0])
+    wanted = {word: w for w, word in enumerate(words) if word in known and odds[w].max() < rule.middle}
+    if not wanted:
+        return odds
+    for thing in second.recognised():
+        if thing.name in wanted:
+            row = odds[wanted[thing.name]]
+            for moment in thing.times:
+                near = np.abs(index.seconds - moment) <= APART
+                row[near] = np.maximum(row[near], rule.middle + math.log(thing.score / (1 - thing.score)) / rule.slope)
+    return odds
 
 
 def found(seen: Sightings, models: Models, word: int, *, least: float = 0.5, most: int = 20) -> tuple[Evidence, ...]:

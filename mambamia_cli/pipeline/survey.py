@@ -11,12 +11,10 @@ import numpy as np
 
 from mambamia_cli.pipeline import ordering
 from mambamia_cli.pipeline.engine import Models
-from mambamia_cli.pipeline.imagenet_sight import APART, Known, looker, recognise
+from mambamia_cli.pipeline.imagenet_sight import APART, Known
 from mambamia_cli.pipeline.index import Index
+from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.pipeline.sightings import Sightings
-
-LOOKS = 48
-"""Moments at which ImageNet's head looks at a video: half a second apart in a short one, spread evenly over a long one."""
 
 LISTED = 1.5
 """Log-odds from which a word is told. Twelve hundred words have as many chances to be misread, so the bar stands higher than for
@@ -58,31 +56,22 @@ def survey(index: Index, models: Models) -> Sightings:
     return Sightings(tuple(words.values()), odds.numpy(), presence.numpy(), index.seconds, index.range[1])
 
 
-def named(index: Index, models: Models, seen: Sightings | None = None) -> tuple[ordering.Named, ...]:
-    """What is seen in a video, in the order of first times. `seen`: the survey, where it was made already or looked at again."""
-    seen = survey(index, models) if seen is None else seen
+def named(index: Index, models: Models, second: SecondLook) -> tuple[ordering.Named, ...]:
+    """What is seen in a video, in the order of first times."""
+    seen = survey(index, models)
     drawn = set(models.folder.objects) or set(seen.words)
     rows = [i for i, word in enumerate(seen.words) if word in drawn]
     ours = replace(seen, words=tuple(seen.words[i] for i in rows), odds=seen.odds[rows], presence=seen.presence[rows])
-    found = ordering.listed(ours, bar=LISTED, drop=models.match.drop)
-    if not hasattr(models.encoder, "encode_and_classify"):  # an encoder with a head is the embedded one
-        return found
-    return merged(found, recognise(looker(index.info), moments(*index.range), models.encoder, end=index.range[1]))
-
-
-def moments(start: float, end: float) -> list[float]:
-    """Times at which to look, at most LOOKS."""
-    count = max(1, min(LOOKS, int((end - start) / 0.5)))
-    return [start + (end - start) * (i + 0.5) / count for i in range(count)]
+    return merged(ordering.listed(ours, bar=LISTED, drop=models.match.drop), second.recognised())
 
 
 def merged(drawn: Sequence[ordering.Named], known: Sequence[Known]) -> tuple[ordering.Named, ...]:
     """Both in the order of first times; a thing that both name stands once, from its earlier time on."""
     of = {thing.name: thing for thing in drawn}
     for thing in known:
-        first, there = thing.times[0], of.get(thing.name)
-        if there is None or first < there.start:
-            of[thing.name] = ordering.Named(thing.name, first, first + APART, max(thing.score, there.chance if there else 0))
+        there = of.get(thing.name)
+        spans = sorted({*(there.stretches if there else ()), *((t, t + APART) for t in thing.times)})
+        of[thing.name] = ordering.Named(thing.name, *spans[0], max(thing.score, there.chance if there else 0), tuple(spans))
     return tuple(sorted(of.values(), key=lambda thing: thing.start))
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,6 +19,7 @@ from mambamia_cli.pipeline.answer import generate, kept_frames, prompt
 from mambamia_cli.pipeline.asking import Asking
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, glance, watch
+from mambamia_cli.pipeline.ordering import Named, joined
 from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.plan.estimate import WINDOWS, Settings, Task
 from mambamia_cli.plan.frames import ASK_RATE, SCENES_RATE, asking_rate, frame_count
@@ -42,6 +43,9 @@ from mambamia_cli.scenes import evidence, levels, marking, peaks
 Time = int | float | str | Fraction
 TITLE_FRAMES, TITLE_TOKENS, MOST_TITLES = 16, 24, 40
 """A scene's title is made from so many of its frames and is so long; so many titles are read to the model for the paragraph."""
+
+NOTHING = "nothing I can name"
+"""What is said of a scene in which nothing is recognised."""
 
 _UNKNOWN_LENGTH = Fraction(3600)
 """Seconds that a video is planned for which does not say how long it is."""
@@ -126,6 +130,7 @@ class Video:
         self._warn = warn or (lambda text: None)
         self._indexes: dict[Any, Index] = {}
         self._seconds: dict[int, SecondLook] = {}
+        self._named: dict[int, tuple[Named, ...]] = {}
         self._planned_for: set[bool] = set()
 
     def index(self, *, default_rate: Fraction = ASK_RATE, anchors: bool = True) -> Index:
@@ -164,7 +169,9 @@ class Video:
         self.prepare(question=max((*questions, *(with_options(q, choices or ()) for q in questions)), key=len), max_tokens=max_tokens)
         index = self._look()
         self.models.enter("answer")
-        asking = Asking(index, self.models, self._budget, max_tokens, by, selection, self._second(index))
+        second = self._second(index)
+        names = partial(self._names, index, second) if second is not None and self.models.has_lexicon else None
+        asking = Asking(index, self.models, self._budget, max_tokens, by, selection, second, names)
         records = [self._answer(asking, question, choices, on_text) for question in questions]
         return records[0] if len(records) == 1 else records
 
@@ -199,13 +206,35 @@ class Video:
         )  # fmt: skip
 
     def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
-        """A title a scene, made from that scene's kept frames alone, then a paragraph from all kept frames and the titles.
-        Times are those of frames; what the model writes of times is not read."""
+        """A title a scene, then a paragraph. A model with a lexicon names what is recognised; another writes each title from that
+        scene's kept frames alone, and the paragraph from all kept frames and the titles. Times are those of frames; what a
+        model writes of times is not read."""
         self.prepare(question=SUMMARY_QUESTION + "x" * MOST_TITLES * TITLE_TOKENS * 3, max_tokens=max_tokens, rate=SCENES_RATE)
         index = self.index(default_rate=SCENES_RATE)
         self.models.enter("answer")
-        began, times = time.perf_counter(), index.seconds
-        found, titled = self._mark(index, threshold, min_scene_len), []
+        began, found = time.perf_counter(), self._mark(index, threshold, min_scene_len)
+        second = self._second(index)
+        if second is not None and self.models.has_lexicon:
+            titled, summary, finish = *self._listed(index, second, found), "evidence"
+        else:
+            titled, summary, finish = self._written(index, found, max_tokens)
+        return SummaryRecord(
+            video=self._video(index), scenes=tuple(titled), summary=summary, finish=finish,
+            sampling=self._sampling(index), range=index.range, tool=self._tool(),
+            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
+            warnings=(*self._doubts(index), *self.models.language.warnings),
+        )  # fmt: skip
+
+    def _listed(self, index: Index, second: SecondLook, found: Sequence[Scene]) -> tuple[list[Scene], str]:
+        """Scenes titled by what is recognised in each, and a sentence of all of it: a model that reads its tokens in a lexicon
+        writes lists of words at best, and not always of words that are there."""
+        things = self._names(index, second)
+        titled = [replace(s, title=joined([t.name for t in things if t.within(s.start, s.end)]) or NOTHING) for s in found]
+        return titled, f"The video shows {joined([thing.name for thing in things]) or NOTHING}."
+
+    def _written(self, index: Index, found: Sequence[Scene], max_tokens: int) -> tuple[list[Scene], str, str]:
+        """Scenes titled by the language model, each from its own frames, and a paragraph of its own: -> scenes, text, finish."""
+        times, titled = index.seconds, []
         for scene in found:
             self._progress("titling scenes", scene.n - 1, len(found))
             inside = [i for i, t in enumerate(times) if scene.start <= t < scene.end] or [0]
@@ -217,12 +246,7 @@ class Video:
         question = SUMMARY_QUESTION.format(titles=_titles(titled))
         kept = kept_frames(index, self.models, self._budget, question, max_tokens)
         answer = generate(self.models, prompt(index, self.models, kept, question), max_tokens)
-        return SummaryRecord(
-            video=self._video(index), scenes=tuple(titled), summary=" ".join(answer.text.split()), finish=answer.finish,
-            sampling=self._sampling(index, kept), range=index.range, tool=self._tool(),
-            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
-            warnings=(*self._doubts(index), *self.models.language.warnings),
-        )  # fmt: skip
+        return titled, " ".join(answer.text.split()), answer.finish
 
     def find(self, *queries: str) -> FindRecord:
         """Where things are seen: time ranges of each query, best first.
@@ -263,6 +287,14 @@ class Video:
         if not self.models.settings.together or index.anchors is None:
             return None
         return self._seconds.setdefault(id(index), SecondLook(index, self.models))
+
+    def _names(self, index: Index, second: SecondLook) -> tuple[Named, ...]:
+        """What is seen in what was looked at, nothing being asked for; found once."""
+        from mambamia_cli.pipeline.survey import named
+
+        if id(index) not in self._named:
+            self._named[id(index)] = named(index, self.models, second)
+        return self._named[id(index)]
 
     def prepare(self, *, question: str = "", max_tokens: int = 128, answers: bool = True, rate: Fraction | None = None) -> None:
         """Plan the run, refuse it if it cannot fit, and load the language model if it may stay. Comes before decoding.

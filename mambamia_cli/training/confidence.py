@@ -90,7 +90,7 @@ def fit_presence(odds: np.ndarray, there: np.ndarray) -> tuple[float, float, flo
 
     steps.step(loss)
     slope, offset = line.tolist()
-    return round(slope, 3), round(-offset / slope, 3), float(loss())
+    return round(slope, 3), round(-offset / slope, 3), loss().item()
 
 
 def _choices(models: Models, videos: dict, looks: dict) -> list[Choice]:
