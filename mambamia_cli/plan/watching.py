@@ -59,7 +59,7 @@ def play(tape: Tape, vision: VisionSizes, config: CompressorConfig, watch: Watch
     waiting = held * n * config.vision_width * watch.item
     tape.alloc(tower + compressor)
     tape.alloc(pixels + 8 * watch.frames, HOST)  # and delta; the anchors of all frames go to a file
-    tape.alloc(patches, HOST if vision.embedded else DEVICE)
+    tape.alloc(patches)
     with tape.hold(max(0, waiting - m * n * config.vision_width * watch.item), where=store):
         _encode(tape, vision, m, watch)
     tape.touch(waiting, waiting, where=store)  # the pieces and their sum
