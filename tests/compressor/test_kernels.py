@@ -18,9 +18,9 @@ DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "
 
 @pytest.fixture(autouse=True)
 def fresh():
-    kernels.kernels_for.cache_clear()
+    kernels._chosen.clear()
     yield
-    kernels.kernels_for.cache_clear()
+    kernels._chosen.clear()
 
 
 def test_cpu_says_once_why_it_uses_torch(caplog):
