@@ -83,5 +83,5 @@ def test_a_read_within_a_window_would_be_refused(monkeypatch):
         return anchors * (2 if delta.sum().item() > 0 else 1), delta
 
     monkeypatch.setattr(model.taa, "finish", reading)
-    with pytest.raises(torch._dynamo.exc.Unsupported):
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException):
         streamed(model, torch.randn(13, 6, 24), monkeypatch, "eager")
