@@ -108,7 +108,7 @@ def conv_silu(
 ) -> tuple[Tensor, Tensor]:
     """`layers.depthwise_conv_silu`, by the fused kernel where there is one."""
     fused = kernels_for(x.device.type).conv.function
-    if fused is None:
+    if fused is None or x.shape[-1] % 8 or not 2 <= weight.shape[-1] <= 4:  # which is what the kernel takes
         return layers.depthwise_conv_silu(x, weight, bias, tail=tail, reverse=reverse)
     return fused_conv_silu(fused, x, weight, bias, tail=tail, reverse=reverse)
 

@@ -3,16 +3,19 @@ the plan. Run with -s for the table."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from fixtures import videos
 from fixtures.card_models import answer_on_card, answering_parts, models_on_card, watch_on_card, write_configs
 from fixtures.fake_cuda import CARD, card, on_card
+from fixtures.relatives import CONFIG, Parts, write_relative
 
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.compressor.model import MambaMiaCompressor
 from mambamia_cli.compressor.stream import StreamingCompressor
 from mambamia_cli.language.projector import ProjectorConfig
+from mambamia_cli.language.unimambamia.model import UniMambaMia
 from mambamia_cli.pipeline import open_video
 from mambamia_cli.pipeline.answer import generate, kept_frames, prompt
 from mambamia_cli.plan import answering, estimate, known, watching
@@ -89,10 +92,10 @@ def answer(models, index, quant):
     return seen, len(kept), len(embeds)
 
 
-def check_plan(name, models, quant, watched, answered, kept, tokens):
+def check_plan(name, models, quant, watched, answered, kept, tokens, *, frames=FRAMES):
     """The plan's peaks are within 10 % of the bytes that were counted."""
     parts, settings = models.parts, models.settings
-    task = Task(FRAMES, FRAMES / 8, (96, 128), "cuda", quant, MAX_TOKENS)
+    task = Task(frames, frames / 8, (96, 128), "cuda", quant, MAX_TOKENS)
     watch, asked = Tape(unified=False), Tape(unified=False)
     looked = estimate.watch_of(task, settings)
     watching.play(watch, parts.vision, parts.compressor, dataclasses.replace(looked, fused=False))
@@ -125,6 +128,42 @@ def test_ask(tmp_path, film, monkeypatch, name):
     assert answered.reads == {("language/generation.py:next_token", "item"): MAX_TOKENS}
     assert index.anchors.frames == len(index.delta) == FRAMES
     check_plan(name, models, quant, watched, answered, kept, tokens)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [Settings(), Settings(chunk=16, offload=True)], ids=["on the card", "offloaded"])
+def test_paper_sizes(tmp_path, monkeypatch, settings):
+    """SigLIP2 so400m, the paper's compressor and Qwen2-7B in NF4 over 96 frames: what `mambamia plan` says is counted."""
+    frames = 96
+    film = videos.write_video(tmp_path / "film.mp4", ((videos.RED, frames // 16), (videos.BLUE, frames // 16)), fps=8).path
+    folder = write(tmp_path / "model", SO400M, CompressorConfig.paper(), QWEN2_7B, each=24)
+    models, index, watched = look(folder, film, settings, monkeypatch)
+    answered, kept, tokens = answer(models, index, "nf4")
+    assert not watched.mixed and not watched.reads and not answered.mixed
+    # Float32 rows are bounded, whatever the chunk.
+    assert max(size for (place, _), size in watched.widened.items() if place != "compressor/ssd.py:ssd_scan") <= 64 << 20
+    check_plan("so400m, paper's compressor, Qwen2-7B nf4", models, "nf4", watched, answered, kept, tokens, frames=frames)
+
+
+def test_unimambamia(tmp_path):
+    """The published relative's own parts: sight, hearing with the audio compressor, language model, in bf16."""
+    model = UniMambaMia(write_relative(tmp_path / "m", Parts()), CONFIG, name="relative", quant="bf16", device="cpu")
+    with card() as seen, torch.inference_mode():
+        on_card(model.sight), on_card(model.hearing), on_card(model.lm.model)
+        model.lm.device = CARD
+        pictures = [np.zeros((48, 64, 3), np.uint8)] * 10  # two batches of the tower
+        frames = model.sight(pictures)
+        sound = model.hearing([np.zeros(480_000, np.float32), np.zeros(100_000, np.float32)])
+        assert frames.device.type == sound.device.type == "cuda" and frames.dtype == sound.dtype == torch.bfloat16
+        embeds = model.prompt(model.lay_out(frames, sound), "what is it?")
+        assert embeds.device.type == "cuda"
+        "".join(model.lm.generate(embeds, max_tokens=3))
+    assert not seen.mixed
+    assert seen.reads == {("language/generation.py:next_token", "item"): 3}
+    assert seen.moves["language/unimambamia/senses.py:_tokens", "to card"] == 2  # the pictures, a batch at a time
+    assert not [place for place, way in seen.moves if way == "to host" and place != "language/transformers_lm.py:embed"]
+    allowed = {"compressor/layers.py:_gated_and_scale", "compressor/ssd.py:ssd_scan", "compressor/ssd_block.py:<genexpr>", "language/transformers_lm.py:embed"}
+    assert {place for place in seen.places(seen.widened) if "transformers " not in place} <= allowed
 
 
 def test_the_compressor_is_a_graph(monkeypatch):
