@@ -28,9 +28,10 @@ from mambamia_cli.compressor.stream import StreamingCompressor
 from mambamia_cli.errors import UsageError
 from mambamia_cli.models.kinds import NATIVE
 from mambamia_cli.pipeline import Models
-from mambamia_cli.plan import estimate, speed
+from mambamia_cli.plan import answering, estimate, speed, watching
 from mambamia_cli.plan.estimate import Task
 from mambamia_cli.plan.limits import settle, show
+from mambamia_cli.plan.tape import DEVICE, HOST, Tape
 
 PACKAGES = ("torch", "transformers", "bitsandbytes", "mamba-ssm", "causal-conv1d", "triton", "onnxruntime", "av")
 REPEATS, REPEATS_CPU = 5, 3  # timed runs of each stage, after one that warms up
@@ -54,7 +55,6 @@ def bench_gpu(options: Any, clip: Path) -> dict[str, Any]:
     kind = models.device.partition(":")[0]
     task = Task(384, 384.0, (720, 1280), kind, options.quant, NEW_TOKENS)
     models.settings = settle(models.parts, task, models.limits)
-    needs = estimate.needs(models.parts, task, models.settings)
     timer = _Timer(models.device, REPEATS if kind != "cpu" else REPEATS_CPU)
 
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def bench_gpu(options: Any, clip: Path) -> dict[str, Any]:
     quant = estimate.quant_of(models.parts, task)[0]
     about = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "card": card_facts(models.device)}
     seen = {"watch": max(row["peak_bytes"] or 0 for row in stages[1:3]), "answer": max(row["peak_bytes"] or 0 for row in stages[3:])}
-    planned = {name: need.device for name, need in needs.items()} if kind != "cpu" else tensors_planned(models, task)
+    planned = planned_bytes(models, task)
     return {
         "date": about["date"], "device": models.device, "card": about["card"], "cpu": {"machine": platform.machine(), "threads": torch.get_num_threads()},
         "versions": {name: _version(name) for name in PACKAGES},
@@ -188,20 +188,20 @@ def _tensors(things: Iterable[Any], depth: int = 6) -> list[Any]:
     return found
 
 
-def tensors_planned(models: Models, task: Task) -> dict[str, int]:
-    """Bytes of tensors by stage on a CPU, where the plan's own figures are of the whole process. Of the tasks that are timed."""
-    from mambamia_cli.plan import answering, watching
-    from mambamia_cli.plan.tape import HOST, Tape
-
+def planned_bytes(models: Models, task: Task) -> dict[str, int]:
+    """What the plan says of the very stages that are timed: peak bytes of tensors on the device."""
     assert models.parts is not None
-    parts, chosen = models.parts, models.settings
-    watch, answer = Tape(unified=True), Tape(unified=True)
-    watching.play(watch, parts.vision, parts.compressor, estimate.watch_of(replace(task, frames=chosen.window), chosen))
+    parts, chosen, cpu = models.parts, models.settings, task.device == "cpu"
+    watch, answer = Tape(unified=cpu), Tape(unified=cpu)
+    looked = estimate.watch_of(replace(task, frames=chosen.window), chosen)
+    watching.play(watch, parts.vision, parts.compressor, looked)
     length = min(PROMPT_TOKENS, parts.language.context - NEW_TOKENS - 1)
     quant = models.language.quant  # which of two a CPU is quicker with was only known when it was loaded
     asked = replace(estimate.answering_of(parts, replace(task, quant=quant), chosen), tokens=length, kept=1, new=NEW_TOKENS + 1)
-    answering.play(answer, parts.language, parts.projection, asked)
-    return {"watch": watch.peak[HOST], "answer": answer.peak[HOST]}
+    with answer.hold(sum(watching.weights(parts.vision, parts.compressor, looked.item)) if chosen.together and not cpu else 0):
+        answering.play(answer, parts.language, parts.projection, asked)
+    where = HOST if cpu else DEVICE
+    return {"watch": watch.peak[where], "answer": answer.peak[where]}
 
 
 def card_facts(device: str) -> dict[str, Any] | None:

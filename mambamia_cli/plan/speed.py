@@ -16,7 +16,7 @@ RATES = ("decode", "vision", "compressor", "prefill", "write")
 
 def bench_file(model: str, device: str, quant: str) -> Path:
     """Where the figures of a model on this machine's device are kept."""
-    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{Path(model).name}-{device}-{quant}")
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{model}-{device}-{quant}")
     return cache_dir() / "bench" / f"{plain}.json"
 
 

@@ -26,7 +26,7 @@ def fresh():
 
 def streamed(model, patches, monkeypatch=None, compile_with=None):
     """All outputs, one after the other; graphs that there were after each window."""
-    stream = StreamingCompressor(model, window=12, overlap=4, chunk_frames=5)
+    stream = StreamingCompressor(model, window=12, overlap=4, chunk_frames=8)
     after = []
     if compile_with is not None:
         compiled = torch.compile(stream._compress, fullgraph=True, backend=compile_with, dynamic=False)
@@ -41,9 +41,8 @@ def streamed(model, patches, monkeypatch=None, compile_with=None):
     return torch.cat([o.anchors.flatten() for o in outputs] + [o.delta for o in outputs]), after
 
 
-@pytest.mark.parametrize(
-    "changed", [{}, {"bidirectional": False, "taa_layout": "rows"}, {"ssm": "mamba1"}], ids=["both ways", "forward only", "mamba1"]
-)
+@pytest.mark.parametrize("changed", [{}, {"bidirectional": False, "taa_layout": "rows"}, pytest.param({"ssm": "mamba1"}, marks=pytest.mark.slow)],
+                         ids=["both ways", "forward only", "mamba1"])  # fmt: skip
 def test_a_window_is_one_graph(monkeypatch, changed):
     torch.manual_seed(0)
     model = MambaMiaCompressor(dataclasses.replace(CONFIG, **changed)).eval()
@@ -62,6 +61,7 @@ def test_a_window_is_one_graph(monkeypatch, changed):
     assert called and not called & READS
 
 
+@pytest.mark.slow
 def test_the_same_through_aot(monkeypatch):
     """With autograd's own tracing, which turns in-place work on the window into values."""
     torch.manual_seed(0)

@@ -16,8 +16,8 @@ from mambamia_cli.compressor.model import MambaMiaCompressor
 from mambamia_cli.compressor.stream import StreamingCompressor
 from mambamia_cli.language.projector import ProjectorConfig
 from mambamia_cli.language.unimambamia.model import UniMambaMia
-from mambamia_cli.pipeline import open_video
-from mambamia_cli.pipeline.answer import generate, kept_frames, prompt
+from mambamia_cli.pipeline import open_video, sightings
+from mambamia_cli.pipeline.answer import generate, kept_frames, likeliest, prompt
 from mambamia_cli.plan import answering, estimate, known, watching
 from mambamia_cli.plan.estimate import Settings, Task
 from mambamia_cli.plan.tape import DEVICE, Tape
@@ -128,6 +128,13 @@ def test_ask(tmp_path, film, monkeypatch, name):
     assert answered.reads == {("language/generation.py:next_token", "item"): MAX_TOKENS}
     assert index.anchors.frames == len(index.delta) == FRAMES
     check_plan(name, models, quant, watched, answered, kept, tokens)
+    with card() as seen, torch.inference_mode():  # the other ways to answer
+        answer_on_card(models, *answering_parts(models, quant), quant)
+        likeliest(models, prompt(index, models, list(range(4)), QUESTION), ["a dog", "a boat"])
+        if words:
+            sightings.look_for(index, models, ["dog", "kettle"])
+    assert not seen.mixed
+    assert seen.places(seen.reads) == {"language/transformers_lm.py:score"}
 
 
 @pytest.mark.slow
