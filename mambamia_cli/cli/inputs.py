@@ -45,18 +45,28 @@ def plan(sources: Sequence[str], options: Options, *, results: int = 1) -> Outpu
     Raises:
         MambamiaError: of the class that fits.
     """
-    if options.format == "json" and results > 1:
-        raise UsageError(f"--json holds one record and this run makes {results}", "use -j for one record a line")
     if len(sources) == 1:
         check_source(sources[0])
-    output = Output(options.output)
-    output.check()
-    check_not_input(options.output, sources, "-o")
+    output = sink(sources, options, results=results)
     from mambamia_cli.models.folder import read_folder
     from mambamia_cli.models.kinds import NATIVE, kind_of
 
     if kind_of(options.model).kind == NATIVE:
         read_folder(options.model)
+    return output
+
+
+def sink(sources: Sequence[str], options: Options, *, results: int) -> Output:
+    """The output of a run that makes so many results, checked.
+
+    Raises:
+        UsageError: one JSON text for several. OutputError: it cannot be written, or is one of the videos.
+    """
+    if options.format == "json" and results > 1:
+        raise UsageError(f"--json holds one record and this run makes {results}", "use -j for one record a line")
+    output = Output(options.output)
+    output.check()
+    check_not_input(options.output, sources, "-o")
     return output
 
 
