@@ -1,7 +1,7 @@
 """A copy of a video with chapters. Packets are copied as they are: nothing is decoded or encoded."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import islice
@@ -34,7 +34,7 @@ def copy_with_chapters(
     source: Path, file: BinaryIO, ending: str, chapters: Sequence[Chapter], *, stream: int | None = None
 ) -> list[str]:  # fmt: skip
     """Write the video into `file` as the container that `ending` names, with these chapters in place of its own. All
-    streams, their languages, dispositions and metadata are kept.
+    streams, their languages, dispositions and metadata are kept. (In an mp4 the first chapter reaches back to the beginning.)
 
     Returns: sentences on what could not be kept. Raises InputError where the video cannot be read, UsageError where the
     container cannot hold one of its streams, OutputError where nothing can write chapters.
@@ -121,13 +121,19 @@ def _unfit(source: Path, ending: str) -> UsageError:
     return UsageError(f"a file {ending} cannot hold the streams of {source} as they are", "use .mkv, or the ending that the video has")
 
 
-def copied_streams(container, out, ending: str, source: Path) -> tuple[dict[int, "av.stream.Stream"], list[str]]:
-    """A stream in `out` for each of `container`, by the index there, and what is lost. Chapter titles that an mp4 keeps as a
-    stream of text are no loss: they are the chapters."""
+def copied_streams(container, out, ending: str, source: Path, *, picture: int | None = None,
+                   anew: Callable[[], object] | None = None) -> tuple[dict[int, "av.stream.Stream"], list[str]]:  # fmt: skip
+    """A stream in `out` for each of `container`, by the index there, and what is lost. `picture`: the one stream
+    of video that is wanted, None for all; `anew` is called in its place where it is not to be copied."""
     targets, doubts = {}, []
     for stream in container.streams:
+        if stream.type == "video" and picture not in (None, stream.index):
+            continue
+        if stream.index == picture and anew is not None:
+            anew()
+            continue
         if stream.type == "data" or (stream.codec_context is None and stream.type != "attachment"):
-            if not _is_chapter_text(stream):
+            if not _is_made_anew(stream):
                 doubts.append(f"stream {stream.index} ({stream.type}) of {os.path.basename(source)} is of no kind that can be copied and is left out")
             continue
         try:
@@ -142,8 +148,10 @@ def copied_streams(container, out, ending: str, source: Path) -> tuple[dict[int,
     return targets, doubts
 
 
-def _is_chapter_text(stream) -> bool:
-    return stream.type == "data" and bool(stream.container.chapters()) and stream.container.format.name.startswith("mov")
+def _is_made_anew(stream) -> bool:
+    """Whether a stream of data is one that the muxer makes again: of a timecode, which is in the metadata too, or of chapters."""
+    of_chapters = bool(stream.container.chapters()) and stream.container.format.name.startswith("mov")
+    return stream.type == "data" and (of_chapters or "timecode" in stream.metadata)
 
 
 def packets_of(container, source: Path, stream=None) -> Iterator["av.packet.Packet"]:
