@@ -70,10 +70,10 @@ def sink(sources: Sequence[str], options: Options, *, results: int) -> Output:
     return output
 
 
-def check_not_input(path: str | None, sources: Sequence[str], flag: str) -> None:
-    """Refuse to write over one of the videos."""
+def check_not_input(path: str | None, sources: Sequence[str], flag: str, what: str = "one of the videos") -> None:
+    """Refuse to write over what is read."""
     if path is not None and any(os.path.exists(path) and os.path.exists(s) and os.path.samefile(path, s) for s in sources):
-        raise OutputError(f"{flag} {path} is one of the videos", "give another name")
+        raise OutputError(f"{flag} {path} is {what}", "give another name")
 
 
 def engine(options: Options, console: Console) -> Any:

@@ -57,10 +57,11 @@ class Places:
         if name in ("json", "jsonl"):
             return to_json(record, indent=2 if name == "json" else None) + "\n"
         if name == "text":
-            from mambamia_cli.scenes.table import Look, render as table  # fmt: skip
+            from mambamia_cli.scenes import table
 
             to_stdout = self.stream is not None and self.options.output in (None, "-")
-            return table(record, Look.of(sys.stdout) if to_stdout else Look()) + ("\n\n" if self.several and self.stream else "\n")
+            look = table.Look.of(sys.stdout) if to_stdout else table.Look()
+            return table.render(record, look) + ("\n\n" if self.several and self.stream else "\n")
         text, doubts = render(record, name)
         for doubt in doubts:
             console.warn(f"{name}: {doubt}")
@@ -94,7 +95,6 @@ def place(
         UsageError: a format, a pattern or a combination that cannot be. OutputError: a place that cannot be written.
     """
     formats = _formats(wanted, options)
-    inputs = [*sources, *others]
     to_folder = options.output is not None and (options.output.endswith("/") or os.path.isdir(options.output))
     files: dict[tuple[str, str], Path] = {}
     stream = None
@@ -104,8 +104,8 @@ def place(
     else:
         stream = _one(formats, len(sources))
     copies = {} if embed is None else {source: Path(_filled(embed, source, None)) for source in sources}
-    _check_files([*files.values()], inputs, "-o", makes_folder=to_folder)
-    _check_files([*copies.values()], inputs, "--embed-chapters", makes_folder=False)
+    _check_files([*files.values()], sources, others, "-o", makes_folder=to_folder)
+    _check_files([*copies.values()], sources, others, "--embed-chapters", makes_folder=False)
     _check_copies(copies)
     if split is not None:
         _check_split(split, sources)
@@ -164,11 +164,12 @@ def _filled(pattern: str, source: str, name: str | None) -> str:
     return _HOLDER.sub(fill, pattern)
 
 
-def _check_files(paths: Sequence[Path], inputs: Sequence[str], flag: str, *, makes_folder: bool) -> None:
+def _check_files(paths: Sequence[Path], sources: Sequence[str], others: Sequence[str], flag: str, *, makes_folder: bool) -> None:
     from mambamia_cli.cli.inputs import check_not_input
 
     for path in paths:
-        check_not_input(str(path), inputs, flag)
+        check_not_input(str(path), sources, flag)
+        check_not_input(str(path), others, flag, "the record")
         if makes_folder and not path.parent.is_dir():
             check_folder(path.parent, flag)
         else:

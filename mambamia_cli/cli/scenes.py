@@ -51,7 +51,9 @@ def scenes(
         sources = [one.source if isinstance(one, ErrorRecord) else one.video.source for one in found]
         places = scene_files.place(sources, options, formats, embed=embed, split=split, others=[] if record == "-" else [record])
         output = inputs.sink(sources, places.options, results=len(found))
-        _check_plot(plot, sources, record)
+        inputs.check_not_input(places.options.output, [record], "-o", "the record")
+        _check_plot(plot, sources)
+        inputs.check_not_input(plot, [record], "--plot", "the record")
         return lambda: _again(found, marking, plot, places, output)
     if not videos:
         raise UsageError("there is no VIDEO to mark", "name one, or a record of one with --from; see 'mambamia scenes --help'")
@@ -62,14 +64,14 @@ def scenes(
     return lambda: _run(videos, {"min_scene_len": parse_length(MIN_SCENE_LEN, ""), **wanted, "refine": refine}, plot, places, output)
 
 
-def _check_plot(plot: str | None, videos: list[str], *others: str) -> None:
+def _check_plot(plot: str | None, videos: list[str]) -> None:
     if plot is None:
         return
     if len(videos) > 1:
         raise UsageError("--plot draws one video", "run scenes once for each video")
     if not plot.lower().endswith((".png", ".svg")):
         raise UsageError(f"--plot {plot} is neither .png nor .svg", "end its name with one of them")
-    inputs.check_not_input(plot, [*videos, *others], "--plot")
+    inputs.check_not_input(plot, videos, "--plot")
     Output(plot).check()
 
 

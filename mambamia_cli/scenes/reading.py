@@ -5,6 +5,7 @@ import math
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -77,7 +78,7 @@ def _check(record: ScenesRecord) -> None:
         ("candidates", [one.time for one in record.candidates or ()]),
         ("range", list(record.range or ())),
     ):
-        if any(b < a for a, b in zip(moments, moments[1:], strict=False)) or (moments and moments[0] < 0):
+        if any(b < a for a, b in pairwise(moments)) or (moments and moments[0] < 0):
             raise _Unfit(f"the times in '{name}' are not in order")
     try:
         stated = Fraction(record.video.fps or 25)

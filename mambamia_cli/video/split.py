@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,7 +66,7 @@ def plan_pieces(source: Path, starts: Sequence[Fraction], end: Fraction | None, 
     if info.clock != "pts":
         why = "the file keeps no presentation times"
         bounds = [*starts, end]
-        return info, [Piece(n, a, b, None, why) for n, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False), 1)]
+        return info, [Piece(n, a, b, None, why) for n, (a, b) in enumerate(pairwise(bounds), 1)]
     pts, key = _packets(info)  # (p,) int64 in units of the time base, (p,) bool, in decoding order
     shown = np.unique(pts)
     shown = shown[shown * info.time_base >= info.start_time - min(info.time_base / 2, LONGEST_TOLERANCE)] if len(shown) else shown
@@ -73,7 +74,7 @@ def plan_pieces(source: Path, starts: Sequence[Fraction], end: Fraction | None, 
     stop = len(shown) if end is None else _frame_from(shown, end, info)
     bounds = [*[i for i in at if i < stop], stop]
     pieces = []
-    for n, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False), 1):
+    for n, (a, b) in enumerate(pairwise(bounds), 1):
         last = int(shown[b]) if b < len(shown) else None
         packets, why = _copyable(pts, key, int(shown[a]), last)
         pieces.append(Piece(n, _time(shown[a], info), None if last is None else _time(last, info), packets, why))
@@ -107,7 +108,7 @@ def _copyable(pts: np.ndarray, key: np.ndarray, first: int, stop: int | None) ->
     if not key[inside[0]] or pts[inside[0]] != first:
         return None, "its first frame is no keyframe"
     if len(inside) != inside[-1] - inside[0] + 1:
-        return None, "its frames and its neighbours' are coded in one another"
+        return None, "frames on both sides of its cuts refer to each other"
     return len(inside), ""
 
 

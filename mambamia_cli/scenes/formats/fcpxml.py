@@ -7,7 +7,16 @@ from xml.etree.ElementTree import Element, SubElement
 
 from mambamia_cli.records import ScenesRecord
 from mambamia_cli.scenes.formats import Written
-from mambamia_cli.scenes.formats.moments import address, drops, exact, frame_at, name_of, on_frames, one_line, timeline_rate
+from mambamia_cli.scenes.formats.moments import (
+    address,
+    drops,
+    exact,
+    frame_at,
+    name_of,
+    on_frames,
+    one_line,
+    timeline_rate,
+)
 
 VERSION = "1.9"
 
