@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import av
 
-from ..errors import InputError, OutputError, UsageError
+from ..errors import InputError, UsageError
 from .container import LIBAV_ERRORS
 from .containers import WITH_CHAPTERS
 from .probe import probe
@@ -37,10 +37,8 @@ def copy_with_chapters(
     streams, their languages, dispositions and metadata are kept. (In an mp4 the first chapter reaches back to the beginning.)
 
     Returns: sentences on what could not be kept. Raises InputError where the video cannot be read, UsageError where the
-    container cannot hold one of its streams, OutputError where nothing can write chapters.
+    container cannot hold one of its streams.
     """
-    if not hasattr(av.container.OutputContainer, "set_chapters"):
-        raise OutputError("this version of PyAV cannot write chapters", "install a newer one: pip install --upgrade av")
     info = probe(source, stream=stream)
     with opened_to_copy(source, info.clock) as container:
         late = _lateness(container, ending)

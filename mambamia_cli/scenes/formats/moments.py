@@ -53,7 +53,7 @@ def title_of(scene: Scene, record: ScenesRecord) -> str:
 
 def name_of(record: ScenesRecord) -> str:
     """The video's file name on one line."""
-    return one_line(record.video.title or record.video.source) or "video"
+    return one_line(record.video.title or os.path.basename(record.video.source.rstrip("/"))) or "video"
 
 
 def one_line(text: str) -> str:
@@ -81,13 +81,14 @@ def rate(record: ScenesRecord) -> Fraction:
 
 def timeline_rate(record: ScenesRecord) -> tuple[Fraction, list[str]]:
     """A rate that editing programs know, and what to say where it is not the video's own: the smallest that is a multiple of
-    it, else the smallest that is not slower."""
+    it, else the smallest whole one that is not slower."""
     own = rate(record)
     if own in TIMELINE_RATES:
         used = own
     else:
         faster = [one for one in TIMELINE_RATES if one > own]
-        used = next((one for one in faster if (one / own).denominator == 1), min(faster, default=TIMELINE_RATES[-1]))
+        whole = (one for one in faster if one.denominator == 1)
+        used = next((one for one in faster if (one / own).denominator == 1), next(whole, TIMELINE_RATES[-1]))
     if record.video.vfr:
         return used, [f"the video has a variable frame rate: frames are counted at {_said(used)} a second, so cuts are exact to one of these"]
     if used != own:
