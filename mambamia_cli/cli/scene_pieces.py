@@ -55,14 +55,14 @@ def _listing(pieces: Sequence[Any], paths: Sequence[Path]) -> str:
 
 
 def _summary(pieces: Sequence[Any]) -> str:
-    """"pieces 1-3, 5 copied; 4 encoded again (its first frame is no keyframe)"."""
+    """"5 pieces; copied: 1-3, 5; encoded again: 4 (its first frame is no keyframe)"."""
     told = []
     for copied, word in ((True, "copied"), (False, "encoded again")):
         chosen = [piece for piece in pieces if piece.copied == copied]
         whys = sorted({piece.why for piece in chosen if piece.why})
         if chosen:
-            told.append(f"{_runs([piece.n for piece in chosen])} {word}" + (f" ({', or '.join(whys)})" if whys else ""))
-    return "pieces " + "; ".join(told) if told else "no pieces"
+            told.append(f"{word}: {_runs([piece.n for piece in chosen])}" + (f" ({', or '.join(whys)})" if whys else ""))
+    return "; ".join([f"{len(pieces)} piece{'s' if len(pieces) != 1 else ''}", *told])
 
 
 def _runs(numbers: Sequence[int]) -> str:
