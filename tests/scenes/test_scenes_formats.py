@@ -88,7 +88,7 @@ def test_timecode_of_known_frames(frame, rate, expected):
 
 @pytest.mark.parametrize("rate", [NTSC, DOUBLE, FILM, Fraction(25), Fraction(30)])
 def test_timecode_is_what_opentimelineio_makes_of_the_frame(rate):
-    frames = [*range(0, 4000), *random.Random(1).sample(range(int(rate * 86400) - 200), 4000)]
+    frames = [*range(4000), *random.Random(1).sample(range(int(rate * 86400) - 200), 4000)]
     for frame in frames:
         theirs = otio.opentime.RationalTime(frame, float(rate)).to_timecode(float(rate), drop_frame=moments.drops(rate))
         assert moments.smpte(frame, rate) == theirs, frame
