@@ -70,16 +70,16 @@ class Encoder:
     def run(self, frames: Iterable[tuple["av.VideoFrame", Fraction, Fraction]], beside: Iterator["av.packet.Packet"], end: Fraction | None) -> None:
         """Encode (frame, seconds, seconds it lasts) and put the packets `beside`, which are in the order of time, between them.
         The first frame is shown at 0. `end`: when the last one leaves the screen, None for as long as it lasts by itself."""
-        origin, ends, last = None, {}, None
+        origin, last, stop, ends = None, None, 0, {}  # ends: when a frame that is in the encoder leaves the screen
         self._beside, self._waiting = beside, next(beside, None)
         for frame, shown, length in frames:
             if origin is None:
                 # The first piece keeps its distance from sound that begins before it.
                 origin = shown - (self._info.offset if shown == 0 else 0)
             tick = round((shown - origin) / self._base)
-            if last is not None:
+            if last in ends:
                 ends[last] = tick
-            ends[tick] = tick + max(1, round(((end - shown) if end is not None else length) / self._base))
+            ends[tick] = stop = tick + max(1, round(((end - shown) if end is not None else length) / self._base))
             last = tick
             frame = frame if frame.format.name == self._format else frame.reformat(format=self._format)
             frame.pts, frame.time_base = tick, self._base
@@ -87,7 +87,6 @@ class Encoder:
             self._take(self._stream.encode(frame), ends)
         if last is None:
             raise InputError(f"{self._info.path} has no frame to decode there", "check that the file plays there")
-        stop = ends[last]
         self._take(self._stream.encode(None), ends)
         if self._held is not None:
             last_as_long(self._held, self._delay, stop)
@@ -100,7 +99,7 @@ class Encoder:
         """Write packets of the picture, all but the last that there is so far."""
         for packet in packets:
             if packet.pts in ends:
-                packet.duration = ends[packet.pts] - packet.pts
+                packet.duration = ends.pop(packet.pts) - packet.pts
             if self._held is None:
                 self._delay = packet.pts - packet.dts
             else:

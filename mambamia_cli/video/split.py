@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..errors import InputError
 from .container import open_container, seek
 from .containers import PIECES
 from .encode import Encoder, last_as_long
@@ -115,13 +116,15 @@ def _copyable(pts: np.ndarray, key: np.ndarray, first: int, stop: int | None) ->
 def write_piece(info: VideoInfo, piece: Piece, file: BinaryIO, ending: str) -> None:
     """Write one piece into `file`. Its first frame is shown at 0, or, of the first piece, when the video's own is.
 
-    Raises InputError for a damaged file, UsageError where the container cannot hold a stream.
+    A file that seeks beyond where it was asked to is read again from its beginning. Raises InputError for a damaged file,
+    UsageError where the container cannot hold a stream.
     """
     for back in (_BEFORE, None):
         file.seek(0)
         file.truncate()
-        if _write(info, piece, file, ending, back) in (piece.packets, None) or back is None:
+        if _write(info, piece, file, ending, back) == piece.packets:
             return
+    raise InputError(f"{info.path} gives other packets each time it is read", "convert it first")
 
 
 def _write(info: VideoInfo, piece: Piece, file: BinaryIO, ending: str, back: Fraction | None) -> int | None:
