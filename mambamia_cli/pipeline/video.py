@@ -203,6 +203,7 @@ class Video:
             threshold=wanted, tool=self._tool(language=False),
             timing_s=_timing(index, began, refine=refined), memory_mib=peak_memory_mib(),
             warnings=tuple(self._doubts(index)), level=None if level == "shot" else level, candidates=candidates, candidates_from=lowest,
+            min_scene_len=min_scene_len,
         )  # fmt: skip
 
     def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
@@ -384,7 +385,7 @@ class Video:
         return VideoRecord(
             source=self.source, title=self.path.name, duration=None if duration is None else float(duration),
             fps=None if info.fps is None else f"{info.fps.numerator}/{info.fps.denominator}", vfr=info.vfr,
-            width=info.width, height=info.height, codec=info.codec,
+            width=info.width, height=info.height, codec=info.codec, audio=info.has_audio, offset=float(info.offset) or None,
         )  # fmt: skip
 
     def _sampling(self, index: Index, kept: Sequence[int] | None = None) -> SamplingRecord:
