@@ -23,7 +23,6 @@ BAR = 0.55
 SHORT_SIDE = 360  # pixels of a picture looked at: three fifths of it fill the encoder's input
 ZOOM, STEP = 0.6, 0.6  # side of the smaller squares over the picture's short side; from one square to the next, over its side
 APART = 0.4  # seconds from a look to those that must confirm it
-CONFIRM = 0.4  # agreement in colour in one of them
 TRIES = 3  # looks of each word that are confirmed, its best ones: one must be
 
 Look = Callable[[Sequence[float]], Iterable[np.ndarray]]
@@ -71,21 +70,21 @@ def recognise(look: Look, times: Sequence[float], encoder: Classifier, *, end: f
         for word, score in spotted(picture, encoder, bar).items():
             spots.setdefault(word, []).append((score, float(t)))
     best = {word: sorted(seen, reverse=True)[:TRIES] for word, seen in spots.items()}
-    beside = _beside(look, sorted({t for seen in best.values() for _, t in seen}), encoder, end)
+    beside = _beside(look, sorted({t for seen in best.values() for _, t in seen}), encoder, end, bar**2)
     found = []
     for word, seen in best.items():
-        score = max(float(np.sqrt(score * beside[t][word])) if beside[t][word] >= CONFIRM else 0.0 for score, t in seen)
+        score = max(float(np.sqrt(score * beside[t][word])) for score, t in seen)
         if score >= bar:
             found.append(Known(words[word], score, tuple(t for _, t in spots[word])))
     return tuple(sorted(found, key=lambda thing: -thing.score))
 
 
-def _beside(look: Look, times: Sequence[float], encoder: Classifier, end: float) -> dict[float, np.ndarray]:
+def _beside(look: Look, times: Sequence[float], encoder: Classifier, end: float, least: float) -> dict[float, np.ndarray]:
     """time -> (k,) how far a picture a little earlier or a little later shows each word: one of them, since a cut may be near."""
     # Beyond an edge the other side is looked at twice as far away: a picture must not confirm itself.
     again = [moment for t in times for moment in (t - APART if t >= APART else t + 2 * APART, t + APART if t + APART < end else t - 2 * APART)]
     looks = iter(look(again) if again else ())
-    return {t: np.maximum(*(_two_zooms(next(looks), encoder, CONFIRM)[0] for _ in range(2))) for t in times}
+    return {t: np.maximum(*(_two_zooms(next(looks), encoder, least)[0] for _ in range(2))) for t in times}
 
 
 def spotted(picture: np.ndarray, encoder: Classifier, least: float) -> dict[int, float]:
