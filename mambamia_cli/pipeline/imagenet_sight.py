@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BAR = 0.55
 """Agreement at which a name is told."""
 
-LOOKS = 48
+LOOKS = 24
 """Moments at which ImageNet's head looks at a video: half a second apart in a short one, spread evenly over a long one."""
 
 SHORT_SIDE = 360  # pixels of a picture looked at: three fifths of it fill the encoder's input
