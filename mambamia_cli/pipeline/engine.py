@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError, UsageError
 from mambamia_cli.models.folder import ModelFolder, read_folder
-from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, kind_of
+from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, VLM, kind_of
 from mambamia_cli.pipeline.backoff import give_back
 from mambamia_cli.plan.estimate import Settings
 from mambamia_cli.plan.limits import Limits, limits_of
@@ -45,11 +45,12 @@ class Models:
         self, model: str = "mambamia-tiny", *, device: str = "auto", quant: str = "auto",
         threads: int | None = None, seed: int = 0, progress: Progress | None = None,
         vram_limit: str | None = None, ram_limit: str | None = None, hear: bool = True, allow_pickle: bool = False,
+        frame_size: int | None = None,
     ):  # fmt: skip
         self.kind = kind_of(model)
         self.folder: ModelFolder = read_folder(model if self.kind.kind == NATIVE else EYE)
         self.name = self.folder.name if self.kind.kind == NATIVE else model
-        self.hear, self.allow_pickle = hear, allow_pickle
+        self.hear, self.allow_pickle, self.frame_size = hear, allow_pickle, frame_size
         self.rule = PeakRule.from_config(self.folder.scenes)
         self.quant, self.threads, self.seed = quant, threads, seed
         self.load_s: dict[str, float] = {}
@@ -160,7 +161,11 @@ class Models:
             from mambamia_cli.language.unimambamia.model import UniMambaMia
 
             return answerers.RelativeAnswerer(self._load("model", lambda: UniMambaMia(path, self.kind.config, hear=self.hear, **options)))
-        raise ModelError(f"{self.name} cannot be asked yet", "use a MambaMia model")
+        from mambamia_cli.language.vlm.model import VisionLanguageModel
+
+        shown = self._load("model", lambda: VisionLanguageModel(path, self.kind.config, **options))
+        shown.prefill = self.settings.prefill
+        return answerers.ShownAnswerer(shown, self.frame_size)
 
     @cached_property
     def language(self) -> Any:
@@ -186,6 +191,14 @@ class Models:
         from mambamia_cli.language.matching import MatchRule
 
         return MatchRule.from_config(self.folder.evidence)
+
+    @cached_property
+    def finder(self) -> "Models":
+        """What finds things by their words: these models, or the embedded one where an image-text-to-text model was given,
+        whose frames the embedded compressor has looked at already."""
+        if self.kind.kind != VLM:
+            return self
+        return Models(EYE, device=self._wanted, threads=self.threads, seed=self.seed, progress=self._progress)
 
     @property
     def has_lexicon(self) -> bool:

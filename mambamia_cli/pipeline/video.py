@@ -69,6 +69,7 @@ def open_video(
     ram_limit: str | None = None,
     hear: bool = True,
     allow_pickle: bool = False,
+    frame_size: int | None = None,
     models: Models | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
@@ -84,6 +85,7 @@ def open_video(
         vram_limit, ram_limit: sizes such as "8GiB" to stay within; None = what the device and the machine have free.
         hear: let a model that can hear have the sound.
         allow_pickle: read weights of a foreign model that are pickles; nothing in them is run.
+        frame_size: pixels of a frame's longer side as an image-text-to-text model is shown it; None = what suits its family.
         models: models shared with other videos; `model`, `device`, `quant`, `seed`, `threads` and the limits are theirs then.
         progress, warn: called with (stage, done, total) and with one sentence.
 
@@ -106,7 +108,7 @@ def open_video(
         path = Path(source)
     probe(path, stream=stream)
     shared = models or Models(model, device=device, quant=quant, threads=threads, seed=seed, progress=say, vram_limit=vram_limit,
-                              ram_limit=ram_limit, hear=hear, allow_pickle=allow_pickle)  # fmt: skip
+                              ram_limit=ram_limit, hear=hear, allow_pickle=allow_pickle, frame_size=frame_size)  # fmt: skip
     return Video(str(source), path, spec, shared, default_rate=fps is _UNSET, token_budget=token_budget, progress=say, warn=warn)
 
 
@@ -231,16 +233,17 @@ class Video:
         """
         if not queries or not all(query.strip() for query in queries):
             raise UsageError("there is nothing to find", "name a thing, such as 'guitar'")
-        if not self.models.has_lexicon:
+        finder = self.models.finder
+        if not finder.has_lexicon:
             raise UsageError(f"the model {self.models.name} has no lexicon to find words with", "use mambamia-tiny")
-        self.prepare()
+        self.prepare(answers=finder is self.models)
         index = self.index(default_rate=self._asking_rate())
         self.models.enter("answer")
         began = time.perf_counter()
-        seen = [sightings.look_for(index, self.models, [query]) for query in queries]
+        seen = [sightings.look_for(index, finder, [query]) for query in queries]
         return FindRecord(
-            video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(),
-            found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, self.models, 0)) for q, s in zip(queries, seen, strict=True)),
+            video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(finder),
+            found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, finder, 0)) for q, s in zip(queries, seen, strict=True)),
             timing_s=_timing(index, began), memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
         )  # fmt: skip
 
@@ -427,8 +430,8 @@ class Video:
         return replace(record, sampler=chosen if few else record.sampler,
                        tokens_in=len(index.times) * compressor.grid_rows * compressor.patches_per_row)  # fmt: skip
 
-    def _tool(self, *, language: bool = True) -> ToolRecord:
-        models = self.models
+    def _tool(self, models: Models | None = None, *, language: bool = True) -> ToolRecord:
+        models = models or self.models
         record = ToolRecord(mambamia_cli.__version__, models.name, device=models.device)
         return replace(record, language_model=models.language.name, quant=models.language.quant) if language else record
 
