@@ -142,7 +142,10 @@ class ShownAnswerer:
         """-> language.vlm.model.Shown. Frames are grabbed when the model gets to them."""
         info, times = index.info, tuple(index.times[i] for i in kept)
         size, scaled = self._size(info)
-        grabbed = lambda first, last: list(pictures(info, times[first:last], scaled))  # noqa: E731
+
+        def grabbed(first: int, last: int) -> list[Any]:
+            return list(pictures(info, times[first:last], scaled))
+
         return self._model.prompt(self._seconds(index, kept), question, size, grabbed, key=(info.path, info.stream, times, size))
 
     def _seconds(self, index: "Index", kept: Sequence[int]) -> list[float]:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mambamia_cli.compressor.config import CompressorConfig
@@ -13,7 +14,7 @@ from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, VLM, kind_of
 from mambamia_cli.pipeline.backoff import give_back
 from mambamia_cli.plan.estimate import Settings
 from mambamia_cli.plan.limits import Limits, limits_of
-from mambamia_cli.plan.parts import Parts, of_folder
+from mambamia_cli.plan.parts import Parts, of_folder, of_vlm
 from mambamia_cli.plan.sizes import UnknownSizes
 from mambamia_cli.scenes.peaks import PeakRule
 
@@ -75,11 +76,27 @@ class Models:
         if self.kind.kind != NATIVE:
             log.info("this run is not planned: %s is no MambaMia model", self.name)
             return None
+        return self._planned(lambda: of_folder(self.folder))
+
+    def parts_for(self, picture: tuple[int, int]) -> Parts | None:
+        """`parts`; those of an image-text-to-text model depend on the video's (height, width)."""
+        if self.kind.kind != VLM:
+            return self.parts
+        return self._planned(lambda: of_vlm(self.name, self.path, self.kind.config, picture, self.frame_size))
+
+    def _planned(self, count: Callable[[], Parts]) -> Parts | None:
         try:
-            return of_folder(self.folder)
+            return count()
         except UnknownSizes as error:
             log.info("this run is not planned: %s", error.message)
             return None
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder of a model that is not native; of a hub id it is fetched."""
+        from mambamia_cli.models import hub
+
+        return self.kind.path or hub.fetch(self.name, allow_pickle=self.allow_pickle)
 
     @cached_property
     def limits(self) -> Limits:
@@ -153,9 +170,7 @@ class Models:
 
         if self.kind.kind == NATIVE:
             return answerers.NativeAnswerer(self)
-        from mambamia_cli.models import hub
-
-        path = self.kind.path or hub.fetch(self.name, allow_pickle=self.allow_pickle)
+        path = self.path
         options = {"name": self.name, "quant": self.quant, "device": self.device, "allow_pickle": self.allow_pickle}
         if self.kind.kind == UNIMAMBAMIA:
             from mambamia_cli.language.unimambamia.model import UniMambaMia

@@ -274,10 +274,11 @@ class Video:
         frames = frame_count(span, rate if self._default_rate else self._spec.fps, info.fps, self._spec.max_frames)
         task = Task(frames, float(span), (info.height, info.width), models.device.partition(":")[0], models.quant, max_tokens,
                     self.token_budget, max(60, len(question)), answers)  # fmt: skip
-        if models.parts is None:
+        parts = models.parts_for((info.height, info.width))
+        if parts is None:
             settings = Settings(together=models.device == "cpu")
         else:
-            settings = settle(models.parts, task, models.limits)
+            settings = settle(parts, task, models.limits)
         models.settings = settings
         if answers and settings.token_budget is not None:
             self._warn(f"the token budget is lowered to {settings.token_budget} visual tokens, so that the language model fits")

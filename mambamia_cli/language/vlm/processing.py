@@ -5,6 +5,7 @@ without torchvision is taken, so that torchvision is not needed; of video proces
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mambamia_cli.language.prompt import frame_clock
 from mambamia_cli.models.vlm import REMEDY, overrides, picture_config
 
 _TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+_PACKAGES = ("torchvision", "num2words", "sentencepiece", "tiktoken", "timm")  # that processors ask for
 _FAILURES = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
 
 
@@ -142,10 +144,9 @@ def _load(folder: Path, config: dict[str, Any], name: str) -> Any:
         parts = [_part(attribute, folder, overrides(kind, pictures)) for attribute in _attributes(made)]
         return _without_video(made).from_args_and_dict(parts, facts)
     except _FAILURES as error:
-        if isinstance(error, ImportError):
-            missing = next((word for word in ("torchvision", "num2words", "sentencepiece", "tiktoken", "PIL") if word in str(error)), None)
-            if missing is not None:
-                raise ModelError(f"the processor of {name} needs {missing}, which is not installed", f"pip install {missing}") from error
+        missing = next((word for word in _PACKAGES if word in str(error) and find_spec(word) is None), None)
+        if missing is not None:
+            raise ModelError(f"the processor of {name} needs {missing}, which is not installed", f"pip install {missing}") from error
         raise ModelError(f"the processor of {name} cannot be loaded ({_first(error)})", REMEDY) from error
 
 
@@ -209,4 +210,6 @@ def _image_token(processor: Any, config: dict[str, Any], name: str) -> str:
 
 
 def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+    """The first sentence of what a library says, which may go on for pages."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    return line.partition(". ")[0].rstrip(".")[:200]
