@@ -38,7 +38,10 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames():
-    return np.random.default_rng(0).integers(0, 255, (len(SECONDS), *SIZE, 3), dtype=np.uint8)
+    """One of each colour, and noise on it."""
+    colours = np.array([(220, 30, 30), (30, 200, 40), (40, 40, 220), (230, 220, 40), (10, 10, 10)])
+    noise = np.random.default_rng(0).integers(-30, 30, (len(SECONDS), *SIZE, 3))
+    return np.clip(colours[:, None, None] + noise, 0, 255).astype(np.uint8)
 
 
 def load(folder, quant="fp32", **options):
