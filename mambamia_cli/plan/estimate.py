@@ -134,6 +134,8 @@ def answer_need(parts: Parts, task: Task, settings: Settings) -> Need:
         else:
             answering.play(tape, parts.language, parts.projection, asked)
     libraries = PYTHON + TORCH + (0 if asked.fast else TRANSFORMERS)
+    if parts.sight is not None:
+        libraries += 2 * seeing.BATCH * 4 * parts.sight.pixels  # pictures as arrays: one by one, and joined
     return Need(tape.peak[DEVICE], libraries + tape.peak[HOST])
 
 

@@ -24,7 +24,7 @@ _BESIDE = ("visual.", "vision_tower.", "vision_model.", "multi_modal_projector."
 class SightSizes:
     """What sees: a tower and all that is no language part, `parameters` of them, never quantised. A frame comes to `patches`
     of the tower and `tokens` of the prompt; `pixels` numbers are prepared for it. `sliding` of the language part's layers
-    remember `window` tokens only."""
+    remember `window` tokens only. What is seen is handed to the language part `deep` times over beside its input."""
 
     kind: str
     parameters: int
@@ -36,6 +36,7 @@ class SightSizes:
     pixels: int
     sliding: int = 0
     window: int = 0
+    deep: int = 0
 
 
 def beside(name: str) -> bool:
@@ -67,7 +68,8 @@ def sight_sizes(name: str, config: dict[str, Any], pictures: dict[str, Any], pro
         raise UnknownSizes(f"the config.json of {name} does not give the sizes of its vision tower ({error})", "fetch the model again") from None
     sliding, window = _windows({**config, **(config.get("text_config") or {})})
     parameters = sum(entry.elements for entry in entries if beside(entry.name))
-    return SightSizes(kind, parameters, layers, hidden, inner, rows * columns, tokens, pixels, sliding, window)
+    return SightSizes(kind, parameters, layers, hidden, inner, rows * columns, tokens, pixels, sliding, window,
+                      len(vision.get("deepstack_visual_indexes") or ()))  # fmt: skip
 
 
 def _windows(text: dict[str, Any]) -> tuple[int, int]:
@@ -112,13 +114,16 @@ def play(tape: Tape, model: LanguageSizes, sight: SightSizes, asked: Answering) 
     rows = min(asked.tokens, frames * each)
     pixels = frames * sight.pixels
     moved = 0 if asked.cpu and asked.item == 4 else pixels * asked.item
-    with tape.hold(held), tape.hold(_kept(model, sight, asked, asked.tokens)), tape.hold(pixels * 4, where=HOST), tape.hold(moved):
-        tape.touch(pixels * 4, where=HOST)  # as an array, and as a tensor
+    with tape.hold(held), tape.hold(_kept(model, sight, asked, asked.tokens)):
+        with tape.hold(moved):
+            tape.touch(pixels * 4, where=HOST)
+        tape.alloc(moved or pixels * 4)
         _look(tape, sight, asked, frames)
-        seen = frames * sight.tokens * model.width * asked.item
+        seen = 2 * (1 + sight.deep) * frames * sight.tokens * model.width * asked.item  # frame by frame, and joined
         with tape.hold(rows * model.width * asked.item, seen):
             answering.decoder_layer(tape, model, asked, rows)
         tape.touch(model.vocabulary * asked.item, model.vocabulary * 4)
+        tape.alloc(-(moved or pixels * 4))
     cache = kv_cache(model, sight, asked)
     with tape.hold(held), tape.hold(cache):
         tape.touch(cache // max(1, 2 * model.layers))

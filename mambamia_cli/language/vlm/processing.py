@@ -34,7 +34,7 @@ class FrameProcessor:
         self.token = _image_token(self._processor, config, name)
         image_id = config.get("image_token_id", config.get("image_token_index"))
         self.image_id = self.tokenizer.convert_tokens_to_ids(self.token) if image_id is None else int(image_id)
-        self._known: dict[tuple[int, int], tuple[dict[str, Any], int, str | None]] = {}
+        self._known: dict[tuple[int, int], tuple[Any, int, str | None]] = {}
         self._inline = not self._in_order()
 
     def tokens(self, size: tuple[int, int]) -> int:
@@ -43,8 +43,7 @@ class FrameProcessor:
 
     def grid(self, size: tuple[int, int]) -> Any:
         """The row of image_grid_thw of one frame, (1, 3); None where the family has none."""
-        found = self._probe(size)[0].get("image_grid_thw")
-        return None if found is None else found[:1]
+        return self._probe(size)[0]
 
     def ids(self, seconds: Sequence[float], question: str, size: tuple[int, int]) -> list[int]:
         """Token ids of the whole prompt: every frame's time and place, then the question."""
@@ -94,8 +93,8 @@ class FrameProcessor:
         places = [found.find(frame_clock(1)), found.find(self.token), found.find(frame_clock(2)), found.rfind(self.token)]
         return -1 not in places and places == sorted(places)
 
-    def _probe(self, size: tuple[int, int]) -> tuple[dict[str, Any], int, str | None]:
-        """What becomes of a blank frame: (tensors of two of them, tokens of one, the text that stands for one in a prompt).
+    def _probe(self, size: tuple[int, int]) -> tuple[Any, int, str | None]:
+        """What becomes of a blank frame: (its grid, its tokens, the text that stands for it in a prompt).
 
         The text is None where ids made with it would differ from the processor's own."""
         if size not in self._known:
@@ -106,8 +105,8 @@ class FrameProcessor:
             half, sample = text[: len(text) // 2], self._text([1, 62], "what?")
             plain = self._called(sample, blanks)["input_ids"][0].tolist()
             same = half * 2 == text and self._encode(half.join(sample.split(self.token))) == plain
-            tensors = {key: value for key, value in both.items() if key not in _TEXT}
-            self._known[size] = (tensors, ids.count(self.image_id) // 2, half if same else None)
+            grid = both.get("image_grid_thw")
+            self._known[size] = (None if grid is None else grid[:1].clone(), ids.count(self.image_id) // 2, half if same else None)
             if not self._known[size][1]:
                 raise ModelError(f"the processor of {self.name} makes no tokens of a picture", REMEDY)
         return self._known[size]
