@@ -20,7 +20,7 @@ from mambamia_cli.models.registry import ENTRIES, resolve
 from mambamia_cli.plan import known
 from mambamia_cli.plan.answering import Projection
 from mambamia_cli.plan.headers import Entry, entries
-from mambamia_cli.plan.seeing import AROUND, SightSizes, beside, sight_sizes
+from mambamia_cli.plan.seeing import AROUND, SightSizes, beside, completed, sight_sizes
 from mambamia_cli.plan.sizes import LanguageSizes, UnknownSizes, VisionSizes, language_sizes, vision_sizes
 from mambamia_cli.plan.watching import LITE0_PARAMETERS
 
@@ -87,6 +87,9 @@ def of_vlm(name: str, folder: Path, config: dict[str, Any], picture: tuple[int, 
         if not (folder / file).is_file() and not any(any(folder.glob(pattern)) for pattern in hub.PICKLES):
             raise ModelError(f"{folder} lacks {file}", "fetch the model again")
     found, pictures = entries(folder), vlm.picture_config(folder, name)
+    if not config.get("vision_config"):
+        raise UnknownSizes(f"the config.json of {name} does not give the size of its pictures", "fetch the model again")
+    config = completed(config, found)
     size = vlm.picture_size(str(config.get("model_type")), *picture, longest) or picture
     sight = sight_sizes(name, config, pictures, vlm.processor_config(folder), found, size)
     language = language_sizes(name, config, [entry for entry in found if not beside(entry.name)])

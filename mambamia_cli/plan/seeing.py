@@ -44,6 +44,26 @@ def beside(name: str) -> bool:
     return any(part in f".{name}" or name.startswith(part) for part in _BESIDE)
 
 
+def completed(config: dict[str, Any], entries: list[Entry]) -> dict[str, Any]:
+    """config.json with the sizes that it leaves to transformers' defaults, where tensors' shapes tell them."""
+    text, vision = {**config, **(config.get("text_config") or {})}, dict(config.get("vision_config") or {})
+    shapes: dict[str, tuple[int, ...]] = {}
+    blocks: set[str] = set()
+    for entry in entries:
+        leaf = ".".join(entry.name.split(".")[-2:])
+        shapes.setdefault(("vision " if beside(entry.name) else "") + leaf, entry.shape)
+        if beside(entry.name) and ".layers." in entry.name:
+            blocks.add(entry.name.partition(".layers.")[2].partition(".")[0])
+    rows = {leaf: shape[0] for leaf, shape in shapes.items() if shape}
+    found = {"vocab_size": rows.get("embed_tokens.weight")}
+    if width := text.get("head_dim") or rows.get("q_norm.weight"):
+        heads = {name: rows.get(f"{part}.weight", 0) // int(width) for name, part in (("num_attention_heads", "q_proj"), ("num_key_value_heads", "k_proj"))}
+        found |= {"head_dim": width, **heads}
+    seen = {"num_hidden_layers": len(blocks), "intermediate_size": rows.get("vision fc1.weight")}
+    own = {**{key: value for key, value in found.items() if value and not text.get(key)}, **(config.get("text_config") or {})}
+    return {**config, "text_config": own, "vision_config": {**{key: value for key, value in seen.items() if value}, **vision}}
+
+
 def sight_sizes(name: str, config: dict[str, Any], pictures: dict[str, Any], processor: dict[str, Any], entries: list[Entry], size: tuple[int, int]) -> SightSizes:
     """config, pictures, processor: as models.vlm reads them; size: (height, width) of a frame as it is shown.
 

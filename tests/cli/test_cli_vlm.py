@@ -145,7 +145,7 @@ def broken(folder, path, how):
     if how == "architecture":
         (path / "config.json").write_text(json.dumps(config | {"model_type": "qwen9_vl"}))
     elif how == "shard":
-        sorted(path.glob("model-*.safetensors"))[0].unlink()
+        min(path.glob("model-*.safetensors")).unlink()
     else:
         (path / "preprocessor_config.json").unlink()
     return path

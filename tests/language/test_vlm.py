@@ -142,7 +142,7 @@ def test_out_of_memory_in_the_middle_goes_on_with_less(folders, frames, written,
     model = load(folders(kind))
     prompt = shown(model, frames)
     wanted = written(model, prompt)
-    layer = [m for n, m in model.model.named_modules() if n.endswith("layers.1") and "visual" not in n and "vision" not in n][0]
+    layer = next(m for n, m in model.model.named_modules() if n.endswith("layers.1") and "visual" not in n and "vision" not in n)
     forward, read = layer.forward, []
 
     def not_the_second(hidden, *args, **kwargs):  # the layer before has taken the piece up already: that must be undone

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from fixtures import vlms, videos
+from fixtures import videos, vlms
 
 from mambamia_cli.bench.memory import TensorBytes
 from mambamia_cli.errors import ModelError
@@ -67,6 +67,25 @@ def test_weights_and_windows_are_those_of_the_files(tmp_path, kind):
     assert parts.language.parameters == speaks and parts.sight.parameters == sum(p.numel() for p in model.parameters()) - speaks
     assert parts.language.linear == sum(m.weight.numel() for m in language.modules() if isinstance(m, torch.nn.Linear))
     assert (parts.sight.sliding, parts.sight.window) == ((1, 40) if kind == "gemma3" else (0, 0))
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "smolvlm"])
+def test_sizes_that_a_config_leaves_out_are_read_from_the_headers(tmp_path, kind):
+    """As published configurations do: what is transformers' default for the family is not written."""
+    folder = vlms.write_vlm(tmp_path / kind, kind)
+    config = json.loads((folder / "config.json").read_text())
+    whole, lean = of_vlm("it", folder, config, (96, 128)), json.loads(json.dumps(config))
+    for key in ("num_attention_heads", "num_key_value_heads", "vocab_size", *(["head_dim"] if kind == "gemma3" else [])):
+        del lean["text_config"][key]
+        lean.pop(key, None)
+    for key in ("num_hidden_layers", "intermediate_size"):
+        del lean["vision_config"][key]
+    assert of_vlm("it", folder, lean, (96, 128)) == whole
+    if kind == "smolvlm":  # without q_norm nothing tells how wide a head is
+        del lean["text_config"]["head_dim"]
+        lean.pop("head_dim", None)
+        with pytest.raises(ModelError, match="config.json gives its sizes"):
+            of_vlm("it", folder, lean, (96, 128))
 
 
 def test_what_cannot_be_planned(tmp_path):
