@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mambamia_cli.plan import answering, estimate, speed, watching
+from mambamia_cli.plan import answering, estimate, seeing, speed, watching
 from mambamia_cli.plan.estimate import GIB, Settings, Task
 from mambamia_cli.plan.limits import Limits, settle, show
 from mambamia_cli.plan.parts import Parts
@@ -43,8 +43,11 @@ def make(source: str, parts: Parts, task: Task, limits: Limits, *, video: dict[s
     c, read = parts.compressor, estimate.prompt(parts, task, settings)
     tokens = {"frames": task.frames, "patches": task.frames * parts.vision.patches, "anchors": task.frames * c.grid_rows}
     if task.answers:
-        bytes_of |= {"projector": 4 * parts.projection.parameters, "language_model": answering.weights(parts.language, asked),
-                     "kv_cache": answering.kv_cache(parts.language, asked)}  # fmt: skip
+        if parts.sight is not None:
+            own, kept = {"sight": seeing.tower(parts.sight, asked)}, seeing.kv_cache(parts.language, parts.sight, asked)
+        else:
+            own, kept = {"projector": 4 * parts.projection.parameters}, answering.kv_cache(parts.language, asked)
+        bytes_of |= own | {"language_model": answering.weights(parts.language, asked), "kv_cache": kept}
         tokens |= {"kept_frames": read.kept, "visual": read.visual, "prompt": read.tokens, "answer": task.max_tokens}
     stages = {name: {"device": need.device, "host": need.host} for name, need in estimate.needs(parts, task, settings).items()}
     known = speed.rates(parts.name, task.device, quant)
@@ -104,7 +107,7 @@ def to_text(plan: PlanRecord) -> str:
     if "kept_frames" in t:
         rows += [("frames kept", f"{t['kept_frames']:,}"), ("visual tokens", f"{t['visual']:,}"), ("prompt tokens, at most", f"{t['prompt']:,}")]
     lines += [f"  {name:<28}{value:>14}" for name, value in rows] + [""]
-    names = {"vision": "vision encoder", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values"}
+    names = {"vision": "vision encoder", "sight": "the model's own vision", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values"}
     lines += [f"  {names.get(name, name):<28}{show(size):>14}" for name, size in plan.parts_bytes.items()] + [""]
     lines.append(f"  {'peak while':<28}{'GPU':>14}{'host':>14}")
     for name, need in plan.stages.items():
