@@ -45,6 +45,9 @@ Time = int | float | str | Fraction
 TITLE_FRAMES, TITLE_TOKENS, MOST_TITLES = 16, 24, 40
 """A scene's title is made from so many of its frames and is so long; so many titles are read to the model for the paragraph."""
 
+CLOSE_RATE = 2
+"""Frames a second looked at from which on every frame is decoded in the same go: fewer, and going back to the markers is cheaper."""
+
 _UNKNOWN_LENGTH = Fraction(3600)
 """Seconds that a video is planned for which does not say how long it is."""
 
@@ -129,13 +132,13 @@ class Video:
         self._indexes: dict[Any, Index] = {}
         self._planned_for: set[bool] = set()
 
-    def index(self, *, default_rate: Fraction = ASK_RATE, anchors: bool = True) -> Index:
-        """Look at the video, unless that was done at this rate already. Raises InputError when nothing can be decoded."""
+    def index(self, *, default_rate: Fraction = ASK_RATE, anchors: bool = True, closely: bool = False) -> Index:
+        """Look at the video, unless that was done at this rate already; closely, if its scenes will be refined. Raises InputError when nothing can be decoded."""
         self.models.enter("watch")
         spec = replace(self._spec, fps=default_rate if self._default_rate else self._spec.fps, size=tuple(self.models.encoder.input_size))
         known = self._indexes.get(spec.fps)
         if known is None or (anchors and known.anchors is None):
-            known = watch(self.path, spec, self.models, keep_anchors=anchors, progress=self._progress)
+            known = watch(self.path, spec, self.models, keep_anchors=anchors, closely=closely and (spec.fps or 0) >= CLOSE_RATE, progress=self._progress)
             self._indexes[spec.fps] = known
         for text in self._doubts(known):
             self._warn(text)
@@ -182,7 +185,7 @@ class Video:
         if level not in LEVELS:
             raise UsageError(f"there is no level {level}", f"use one of {', '.join(LEVELS)}")
         self.prepare(answers=False, rate=SCENES_RATE)
-        index = self.index(default_rate=SCENES_RATE, anchors=False)
+        index = self.index(default_rate=SCENES_RATE, anchors=False, closely=refine)
         began = time.perf_counter()
         wanted = self.models.rule.threshold if threshold is None else threshold
         candidates, lowest = self._candidates(index, wanted, refine)
@@ -201,7 +204,7 @@ class Video:
         """A title a scene, made from that scene's kept frames alone, then a paragraph from all kept frames and the titles.
         Times are those of frames; what the model writes of times is not read."""
         self.prepare(question=SUMMARY_QUESTION + "x" * MOST_TITLES * TITLE_TOKENS * 3, max_tokens=max_tokens, rate=SCENES_RATE)
-        index = self.index(default_rate=SCENES_RATE)
+        index = self.index(default_rate=SCENES_RATE, closely=True)
         self.models.enter("answer")
         began, times = time.perf_counter(), index.seconds
         found, titled = self._mark(index, threshold, min_scene_len), []
@@ -393,7 +396,7 @@ class Video:
         at = marking.candidates_of(score, times, lowest)
         self._progress("refining", 0, None)
         if refine:
-            found = boundaries.refine(self.path, times, score, at, known, threshold=rule.threshold, stream=self._spec.stream)
+            found = boundaries.refine(self.path, times, score, at, known, threshold=rule.threshold, stream=self._spec.stream, seen=index.closeup)
         else:
             found = [Candidate(float(times[i]), float(times[i]), float(score[i])) for i in at]
         first = float(times[0])
@@ -449,7 +452,7 @@ class Video:
 
 def _timing(index: Index, began: float, **more: float | None) -> dict[str, float]:
     """Seconds by stage. `total` is the look at the video (once, however many results use it) and all since `began`."""
-    stages = {**index.timing_s, **more, "total": sum(index.timing_s.values()) + time.perf_counter() - began}
+    stages = {**index.timing_s, **more, "total": index.took + time.perf_counter() - began}
     return {name: round(value, 3) for name, value in stages.items() if value is not None}
 
 
