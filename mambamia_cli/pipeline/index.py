@@ -8,6 +8,7 @@ for mambamia-tiny) go to a temporary file once they pass `MEMORY_ANCHORS`.
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -123,9 +124,11 @@ def watch(
         known = np.concatenate(delta)  # (m',)
         closeup.foresee(np.array([float(t) for t in times[: len(known)]]), known, evidence.so_far())
 
-    with open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None) as frames, torch.inference_mode():
+    on_cpu = models.device == "cpu"
+    with (open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None) as frames, torch.inference_mode(),
+          _few_threads(4 if on_cpu else 1)):  # fmt: skip
         closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
-        for chunk, patches in _encoded(frames, backoff, clock, beside=models.device == "cpu"):  # patches (m, n, d_vision)
+        for chunk, patches in _encoded(frames, backoff, clock, beside=on_cpu):  # patches (m, n, d_vision)
             clock.time("compare", lambda: evidence.push(chunk.frames))  # noqa: B023
             signatures.push(patches.mean(1).float().cpu().numpy())
             times += chunk.times
@@ -152,8 +155,7 @@ def watch(
 def _encoded(frames: "FrameStream", backoff: Backoff, clock: "_Clock", *, beside: bool) -> Iterator[tuple["FrameChunk", "Tensor"]]:
     """(chunk, its patches (m, n, d_vision)), in order.
 
-    beside: encoded in a thread of its own, while the caller compresses the chunk before. The caller's torch is then held to
-    few threads: each core has a whole piece of work, and none waits for its share of another's.
+    beside: encoded in a thread of its own, while the caller compresses the chunk before.
     """
     import torch
 
@@ -173,12 +175,24 @@ def _encoded(frames: "FrameStream", backoff: Backoff, clock: "_Clock", *, beside
     if not beside:
         yield from pairs()
         return
-    threads, channel = torch.get_num_threads(), Channel(produce, 1, "mambamia-encode")
+    channel = Channel(produce, 1, "mambamia-encode")
     try:
-        torch.set_num_threads(max(1, threads // 4))
         yield from channel
     finally:
         channel.close()
+
+
+@contextmanager
+def _few_threads(part: int) -> Iterator[None]:
+    """torch held to one of `part` of its threads. Where others compute beside it, a thread of torch's that does not get a core
+    keeps all the rest waiting, which they do by spinning."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // part))
+    try:
+        yield
+    finally:
         torch.set_num_threads(threads)
 
 
