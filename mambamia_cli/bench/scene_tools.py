@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
@@ -126,8 +127,7 @@ def _transnet(video: Path, out: Path) -> list[str]:
 def _read_transnet(out: Path, fps: float) -> tuple[float, ...]:
     """A scene ends on the first frame of a transition and the next one begins after its last: the marker is between them."""
     scenes = json.loads(out.read_text())
-    pairs = zip(scenes, scenes[1:], strict=False)
-    return tuple(math.ceil((int(a["end_frame"]) + int(b["start_frame"])) / 2) / fps for a, b in pairs)
+    return tuple(math.ceil((int(a["end_frame"]) + int(b["start_frame"])) / 2) / fps for a, b in pairwise(scenes))
 
 
 PEERS = (

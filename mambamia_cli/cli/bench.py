@@ -25,7 +25,7 @@ def bench(
     video: Annotated[str | None, typer.Option("--video", metavar="FILE", show_default=False,
         help="Decode this file in place of one made for the purpose; with scenes, time it and its peers on this file.")] = None,
     peers: Annotated[bool, typer.Option("--peers/--no-peers", rich_help_panel=SCENES,
-        help="Run PySceneDetect and TransNetV2 beside it; mambamia-cli[peers] brings them.")] = False,
+        help="Run PySceneDetect and TransNetV2 beside it, which the extra 'peers' brings.")] = False,
     work: Annotated[Path | None, typer.Option("--work", metavar="DIR", show_default=False, rich_help_panel=SCENES,
         help="Where the videos of --seed are made and kept, with the packages they are made of. Default: the cache.")] = None,
     *,
