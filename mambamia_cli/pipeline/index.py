@@ -162,10 +162,9 @@ def _encoded(frames: "FrameStream", backoff: Backoff, clock: "_Clock", *, beside
     from mambamia_cli.video.channel import Channel
 
     def pairs() -> Iterator[tuple["FrameChunk", "Tensor"]]:
-        chunks = iter(frames)
+        chunks, held = iter(frames), _Held(backoff)
         while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
-            pixels = torch.from_numpy(chunk.frames).permute(0, 3, 1, 2)  # (m, 3, H, W) uint8
-            yield chunk, clock.time("encode", lambda: backoff.encode(pixels))  # noqa: B023
+            yield chunk, clock.time("encode", lambda: held.encode(chunk.frames))
 
     def produce(put: Callable[[Any], None]) -> None:
         with torch.inference_mode():
@@ -180,6 +179,33 @@ def _encoded(frames: "FrameStream", backoff: Backoff, clock: "_Clock", *, beside
         yield from channel
     finally:
         channel.close()
+
+
+class _Held:
+    """Encodes what is new: a frame that equals the one before, pixel for pixel, has its patches."""
+
+    def __init__(self, backoff: Backoff):
+        self._backoff = backoff
+        self._frame: np.ndarray | None = None
+        self._patches: Tensor | None = None
+
+    def encode(self, frames: np.ndarray) -> "Tensor":
+        """frames (m, H, W, 3) uint8, those that follow the ones given before -> patches (m, n, d_vision)."""
+        import torch
+
+        before = [self._frame, *frames[:-1]]
+        new = np.array([last is None or not np.array_equal(last, frame) for last, frame in zip(before, frames, strict=True)])  # (m,)
+        self._frame = frames[-1]
+        if new.all():
+            patches = self._backoff.encode(torch.from_numpy(frames).permute(0, 3, 1, 2))  # from (m, 3, H, W) uint8
+        else:
+            known = [] if self._patches is None else [self._patches]
+            if new.any():
+                known.append(self._backoff.encode(torch.from_numpy(frames[new]).permute(0, 3, 1, 2)))
+            which = np.cumsum(new) - (0 if self._patches is not None else 1)  # (m,)
+            patches = torch.cat(known)[torch.from_numpy(which)]
+        self._patches = patches[-1:].clone()
+        return patches
 
 
 @contextmanager
