@@ -124,11 +124,11 @@ def watch(
         known = np.concatenate(delta)  # (m',)
         closeup.foresee(np.array([float(t) for t in times[: len(known)]]), known, evidence.so_far())
 
-    on_cpu = models.device == "cpu"
+    apart = getattr(models.encoder, "apart", False)
     with (open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None) as frames, torch.inference_mode(),
-          _few_threads(4 if on_cpu else 1)):  # fmt: skip
+          _few_threads(4 if apart else 1)):  # fmt: skip
         closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
-        for chunk, patches in _encoded(frames, backoff, clock, beside=on_cpu):  # patches (m, n, d_vision)
+        for chunk, patches in _encoded(frames, backoff, clock, beside=apart):  # patches (m, n, d_vision)
             clock.time("compare", lambda: evidence.push(chunk.frames))  # noqa: B023
             signatures.push(patches.mean(1).float().cpu().numpy())
             times += chunk.times
