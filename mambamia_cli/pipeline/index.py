@@ -212,7 +212,8 @@ class _Held:
             if new.any():
                 known.append(self._backoff.encode(torch.from_numpy(frames[new]).permute(0, 3, 1, 2)))
             which = np.cumsum(new) - (0 if self._patches is not None else 1)  # (m,)
-            patches = torch.cat(known)[torch.from_numpy(which)]
+            patches = torch.cat(known)
+            patches = torch.stack([patches[i] for i in which])  # places are plain numbers: no index goes to the card
         self._patches = patches[-1:].clone()
         return patches
 
