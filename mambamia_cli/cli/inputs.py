@@ -83,7 +83,7 @@ def engine(options: Options, console: Console) -> Any:
     return Models(options.model, device=options.device, quant=options.quant, threads=options.threads,
                   seed=options.seed, progress=console.progress,
                   vram_limit=options.vram_limit, ram_limit=options.ram_limit, hear=options.audio,
-                  allow_pickle=options.allow_pickle)  # fmt: skip
+                  allow_pickle=options.allow_pickle, frame_size=options.frame_size)  # fmt: skip
 
 
 def opened(source: str, options: Options, models: Any, console: Console) -> Any:

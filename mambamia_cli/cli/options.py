@@ -59,6 +59,9 @@ class Options:
     token_budget: int | None = _option(
         None, "--token-budget", panel=ANSWER, min=1, metavar="N",
         help="Visual tokens the language model may see; decides how many frames are kept. Default: the model's.")  # fmt: skip
+    frame_size: int | None = _option(
+        None, "--frame-size", panel=ANSWER, min=28, metavar="PIXELS",
+        help="Longer side of a frame as an image-text-to-text model is shown it. Default: 448 where tokens grow with the picture.")  # fmt: skip
     max_tokens: int = _option(128, "--max-tokens", panel=ANSWER, min=1, metavar="N", help="Longest answer, in tokens.")
     json: bool = _option(False, "--json", panel=OUTPUT, help="The result as one indented JSON record.")
     jsonl: bool = _option(False, "--jsonl", "-j", panel=OUTPUT, help="One JSON record a line; failed inputs get one too.")
@@ -143,7 +146,7 @@ def parse_length(text: str, flag: str) -> float:
 IO = ("json", "jsonl", "output", "timeout", "quiet", "verbose", "debug")
 FRAMES = ("fps", "max_frames", "start", "end", "video_track")
 ENGINE = ("model", "allow_pickle", "device", "threads", "vram_limit", "ram_limit", "seed")
-LANGUAGE = ("quant", "audio", "token_budget", "max_tokens")
+LANGUAGE = ("quant", "audio", "token_budget", "frame_size", "max_tokens")
 QUIET = ("quiet", "verbose", "debug")
 
 

@@ -36,7 +36,7 @@ def plan(
         from mambamia_cli.plan import record
         from mambamia_cli.records import to_json
 
-        parts = _parts(options.model, vision, llm)
+        parts = _parts(options, vision, llm, (facts["height"], facts["width"]))
         task, limits = _task(facts, options), _limits(options)
         found = record.make(video, parts, task, limits, video=facts)
         with output:
@@ -78,11 +78,19 @@ def _length(text: str) -> Fraction | None:
         return None
 
 
-def _parts(model: str, vision: str | None, llm: str | None) -> Any:
+def _parts(options: Options, vision: str | None, llm: str | None, picture: tuple[int, int]) -> Any:
+    from mambamia_cli.models import hub
     from mambamia_cli.models.folder import read_folder
-    from mambamia_cli.plan.parts import of_folder, of_names
+    from mambamia_cli.models.kinds import VLM, kind_of
+    from mambamia_cli.plan.parts import of_folder, of_names, of_vlm
 
-    return of_names(vision, llm) if vision and llm else of_folder(read_folder(model))
+    if vision and llm:
+        return of_names(vision, llm)
+    kind = kind_of(options.model)
+    if kind.kind != VLM:
+        return of_folder(read_folder(options.model))
+    # What is not here is not fetched: a plan is to say beforehand what comes.
+    return of_vlm(kind.name, kind.path or hub.fetch(kind.name, download=False), kind.config, picture, options.frame_size)
 
 
 def _limits(options: Options) -> Any:

@@ -9,7 +9,8 @@ import typer
 from mambamia_cli.cli import inputs, scene_files, scene_records
 from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.options import ENGINE, FRAMES, IO, OUTPUT, Options, parse_length, takes
-from mambamia_cli.cli.output import Output, write_atomic
+from mambamia_cli.cli.output import Output
+from mambamia_cli.cli.pictures import Pictures, local_video
 from mambamia_cli.errors import EXIT_SOME_FAILED, UsageError
 from mambamia_cli.records import LEVELS, ErrorRecord, ScenesRecord
 
@@ -31,7 +32,11 @@ def scenes(
     record: Annotated[str | None, typer.Option("--from", metavar="RECORD.json", show_default=False, rich_help_panel=MARKING,
         help="Mark anew, without the video, what --json or -j wrote; '-' reads it from stdin.")] = None,
     plot: Annotated[str | None, typer.Option("--plot", metavar="FILE.png|svg", show_default=False, rich_help_panel=OUTPUT,
-        help="Draw the delta curve with its markers (one video).")] = None,
+        help="Draw the delta curve with its markers and pictures of the scenes (one video).")] = None,
+    report: Annotated[str | None, typer.Option("--report", metavar="FILE.html", show_default=False, rich_help_panel=OUTPUT,
+        help="A page of its own, without network: the curve, the scenes, and the video played at one (one video).")] = None,
+    thumbs: Annotated[str | None, typer.Option("--thumbs", metavar="DIR", show_default=False, rich_help_panel=OUTPUT,
+        help="Write a picture a scene into DIR: NAME-scene-001.jpg and so on.")] = None,
     formats: Annotated[str | None, typer.Option("--format", "-f", metavar="A,B,...", show_default=False, rich_help_panel=OUTPUT,
         help=f"Some of {', '.join(scene_files.FORMATS)}. Several need -o: a folder (DIR/) or a pattern such as '{{stem}}.{{ext}}'.")] = None,
     embed: Annotated[str | None, typer.Option("--embed-chapters", metavar="OUT.mkv|mp4", show_default=False, rich_help_panel=OUTPUT,
@@ -46,36 +51,26 @@ def scenes(
         raise UsageError(f"--level {level} is not known", f"use one of {', '.join(LEVELS)}")
     shortest = None if min_scene_len is None else parse_length(min_scene_len, "--min-scene-len")
     marking = {"threshold": threshold, "min_scene_len": shortest, "level": level}
+    pictures = Pictures(plot, report, thumbs)
     if record is not None:
         found = scene_records.load(record, videos or [], options, refine=refine)
         sources = [one.source if isinstance(one, ErrorRecord) else one.video.source for one in found]
         places = scene_files.place(sources, options, formats, embed=embed, split=split, others=[] if record == "-" else [record])
         output = inputs.sink(sources, places.options, results=len(found))
-        inputs.check_not_input(places.options.output, [record], "-o", "the record")
-        _check_plot(plot, sources)
-        inputs.check_not_input(plot, [record], "--plot", "the record")
-        return lambda: _again(found, marking, plot, places, output)
+        for flag, path in (("-o", places.options.output), ("--plot", plot), ("--report", report)):
+            inputs.check_not_input(path, [record], flag, "the record")
+        pictures.check(sources, places.options.output)
+        return lambda: _again(found, marking, pictures, places, output)
     if not videos:
         raise UsageError("there is no VIDEO to mark", "name one, or a record of one with --from; see 'mambamia scenes --help'")
     places = scene_files.place(videos, options, formats, embed=embed, split=split)
     output = inputs.plan(videos, places.options, results=len(videos))
-    _check_plot(plot, videos)
+    pictures.check(videos, places.options.output)
     wanted = {name: value for name, value in marking.items() if value is not None}
-    return lambda: _run(videos, {"min_scene_len": parse_length(MIN_SCENE_LEN, ""), **wanted, "refine": refine}, plot, places, output)
+    return lambda: _run(videos, {"min_scene_len": parse_length(MIN_SCENE_LEN, ""), **wanted, "refine": refine}, pictures, places, output)
 
 
-def _check_plot(plot: str | None, videos: list[str]) -> None:
-    if plot is None:
-        return
-    if len(videos) > 1:
-        raise UsageError("--plot draws one video", "run scenes once for each video")
-    if not plot.lower().endswith((".png", ".svg")):
-        raise UsageError(f"--plot {plot} is neither .png nor .svg", "end its name with one of them")
-    inputs.check_not_input(plot, videos, "--plot")
-    Output(plot).check()
-
-
-def _run(videos: list[str], marking: dict[str, Any], plot: str | None, places: scene_files.Places, output: Output) -> int:
+def _run(videos: list[str], marking: dict[str, Any], pictures: Pictures, places: scene_files.Places, output: Output) -> int:
     options = places.options
     console = Console(quiet=options.quiet, verbose=options.verbose)
     models = inputs.engine(options, console)
@@ -83,14 +78,15 @@ def _run(videos: list[str], marking: dict[str, Any], plot: str | None, places: s
     def work(source: str) -> None:
         video = inputs.opened(source, options, models, console)
         record = video.scenes(**marking)
-        _show(record, source, lambda: video.path, plot, places, output, console)
+        _show(record, source, lambda: video.path, places, output, console)
+        pictures.write(record, video.path, console, stream=options.video_track)
         console.note(", ".join(f"{name} {value:.2f} s" for name, value in record.timing_s.items()))
 
     with output:
         return inputs.each(videos, options, console, output, work)
 
 
-def _again(found: list[Any], marking: dict[str, Any], plot: str | None, places: scene_files.Places, output: Output) -> int:
+def _again(found: list[Any], marking: dict[str, Any], pictures: Pictures, places: scene_files.Places, output: Output) -> int:
     """The same from records."""
     console, failed = Console(quiet=places.options.quiet, verbose=places.options.verbose), 0
     with output:
@@ -101,16 +97,12 @@ def _again(found: list[Any], marking: dict[str, Any], plot: str | None, places: 
                 failed += 1
                 continue
             again = scene_records.mark(one, marking, console)
-            _show(again, again.video.source, lambda again=again: scene_records.file_of(again), plot, places, output, console)
+            _show(again, again.video.source, lambda again=again: scene_records.file_of(again), places, output, console)
+            pictures.write(again, local_video(again), console, stream=places.options.video_track)
     return EXIT_SOME_FAILED if failed else 0
 
 
-def _show(record: ScenesRecord, source: str, file: Callable[[], Path], plot: str | None, places: scene_files.Places,
-          output: Output, console: Console) -> None:  # fmt: skip
-    """Everything that was asked for of one record."""
+def _show(record: ScenesRecord, source: str, file: Callable[[], Path], places: scene_files.Places, output: Output, console: Console) -> None:
+    """Every text and copy that was asked for of one record."""
     console.clear()
-    if plot is not None:
-        from mambamia_cli.scenes.plot import draw
-
-        write_atomic(plot, draw(record, plot.rsplit(".", 1)[1].lower()))
     places.deliver(record, source, file, output, console)

@@ -27,6 +27,12 @@ def frame_label(seconds: float) -> str:
     return f"{seconds:.0f}:"
 
 
+def frame_clock(seconds: float) -> str:
+    """The text that stands before a frame where it is shown as a picture: 0:12, 1:02:03."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02d}"
+
+
 def split_template(lm, question: str, system: str | None = None) -> tuple[str, str]:
     """The model's chat template around the frames: text before them and text after them up to the answer."""
     text = lm.chat_text(f"{PLACEHOLDER}\n{question.replace(PLACEHOLDER, '')}", system=SYSTEM if system is None else system)

@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -149,7 +149,7 @@ class TransformersLanguageModel:
         self.prefill = max(LEAST_PREFILL, piece.shape[1] // 2)
         log.warning("memory ran out while reading the prompt: going on with %d rows at once", self.prefill)
         if self._cache is not None:
-            self._cache.crop(done)  # layers that had taken the piece up already
+            cut_back(self._cache, done)  # layers that had taken the piece up already
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         return None
@@ -163,6 +163,34 @@ class TransformersLanguageModel:
         if cache is None:
             self._cache = getattr(output, self._cache_name)
         return output.logits[0].float()
+
+
+def cut_back(cache, length: int) -> None:
+    """Make every layer of a cache forget what came after `length` tokens; some may have taken up more than others.
+
+    Raises:
+        RuntimeError: a layer keeps a window only, and what `length` needs is gone.
+    """
+    layers = getattr(cache, "layers", None)
+    if layers is None:  # older versions of transformers keep no layers, and take the length itself
+        cache.crop(length)
+        return
+    for layer in layers:
+        if (surplus := int(layer.get_seq_length()) - length) > 0:
+            layer.crop(-surplus)
+
+
+def resolve_quant(quant: str, device: str, shapes: Mapping[str, Sequence[int]]) -> tuple[str, tuple[str, ...]]:
+    """What "auto" comes to for a checkpoint whose tensors have these shapes, and what to tell the user when what was asked
+    is not to be had. On a CPU: float32 for a small one, else nf4."""
+    from math import prod
+
+    if quant == "int4":
+        raise UsageError("--quant int4 is the embedded language model's own", "use --quant nf4")
+    if quant == "auto" and device == "cpu":
+        small = sum(prod(shape) for shape in shapes.values()) < SMALL_MODEL
+        return "fp32" if small else "nf4" if has_bitsandbytes() else "bf16", ()
+    return available_quant(quant, device)
 
 
 def available_quant(quant: str, device: str) -> tuple[str, tuple[str, ...]]:

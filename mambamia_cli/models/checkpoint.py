@@ -16,7 +16,7 @@ TRUST = "convert it to safetensors, or trust whoever made it with --allow-pickle
 
 
 class Checkpoint:
-    """The weights in a folder. `names`: what each tensor is called; `shapes` are read from headers alone.
+    """The weights in a folder. `pickled`: they are no safetensors; `shapes` are read from headers alone.
 
     Raises:
         ModelError: no weights, a missing or damaged shard, or only pickles without `allow_pickle`.
@@ -24,14 +24,14 @@ class Checkpoint:
 
     def __init__(self, folder: Path, *, allow_pickle: bool = False):
         self.folder = folder
-        self._pickled = False
+        self.pickled = False
         if (folder / INDEX).is_file():
             self._files = [folder / name for name in _shards(folder / INDEX)]
         elif (folder / SINGLE).is_file():
             self._files = [folder / SINGLE]
         else:
             self._files = sorted(path for pattern in (*PICKLES, "*.pt", "*.pth") for path in folder.glob(pattern))
-            self._pickled = bool(self._files)
+            self.pickled = bool(self._files)
             if not self._files:
                 raise ModelError(f"{folder} holds no weights", "fetch the model again")
             if not allow_pickle:
@@ -44,7 +44,7 @@ class Checkpoint:
         """Shape of every tensor by its name."""
         found = {}
         for path in self._files:
-            if self._pickled:
+            if self.pickled:
                 found |= {name: tuple(tensor.shape) for name, tensor in _unpickled(path).items()}
                 continue
             with _opened(path) as shard:
@@ -60,7 +60,7 @@ class Checkpoint:
         from safetensors import SafetensorError
 
         for path in self._files:
-            if self._pickled:
+            if self.pickled:
                 yield from ((name, tensor) for name, tensor in _unpickled(path).items() if wanted(name))
                 continue
             with _opened(path) as shard:

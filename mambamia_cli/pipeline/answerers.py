@@ -74,7 +74,8 @@ class NativeAnswerer:
 
         models = self._models
         assert index.anchors is not None, "this look kept no anchors"
-        tokens = frozen_tokens(models.projector, index.anchors.read(list(kept)).to(models.device))  # (k, t, width)
+        # Prompts are laid out in host memory, where the lexicon lies too: fetched at once, not frame by frame.
+        tokens = frozen_tokens(models.projector, index.anchors.read(list(kept)).to(models.device)).cpu()  # (k, t, width)
         if models.lexicon is not None:
             tokens = models.lexicon.reading(tokens, models.lexicon.named(question))
         return build(self.language, [(float(index.times[i]), tokens[at]) for at, i in enumerate(kept)], question)
@@ -118,6 +119,45 @@ class RelativeAnswerer:
             end = None if info.duration is None or span[1] >= info.duration else span[1]
             sound = self._model.hearing(open_sound(info.path, span[0], end, info=info))  # (a, width)
         return self._model.lay_out(frames, sound)
+
+
+class ShownAnswerer:
+    """An image-text-to-text model of transformers: the kept frames as pictures, each behind its time. `longest`: pixels of a
+    frame's longer side, None = as the family has it best."""
+
+    most_frames = None
+
+    def __init__(self, model: Any, longest: int | None = None):
+        from mambamia_cli.models.vlm import TOKEN_BUDGET
+
+        self._model, self.language, self._longest = model, model, longest
+        self.token_budget = min(TOKEN_BUDGET, model.context_length)
+
+    def frame_tokens(self, info: "VideoInfo") -> int:
+        return self._model.processor.tokens(self._size(info)[0])
+
+    def length(self, index: "Index", kept: Sequence[int], question: str, span: Span) -> int:
+        return len(self._model.processor.ids(self._seconds(index, kept), question, self._size(index.info)[0]))
+
+    def prompt(self, index: "Index", kept: Sequence[int], question: str, span: Span) -> Any:
+        """-> language.vlm.model.Shown. Frames are grabbed when the model gets to them."""
+        info, times = index.info, tuple(index.times[i] for i in kept)
+        size, scaled = self._size(info)
+
+        def grabbed(first: int, last: int) -> list[Any]:
+            return list(pictures(info, times[first:last], scaled))
+
+        return self._model.prompt(self._seconds(index, kept), question, size, grabbed, key=(info.path, info.stream, times, size))
+
+    def _seconds(self, index: "Index", kept: Sequence[int]) -> list[float]:
+        return [float(index.times[i]) for i in kept]
+
+    def _size(self, info: "VideoInfo") -> tuple[tuple[int, int], tuple[int, int] | None]:
+        """(height, width) of a frame as it is shown, and the size to scale to, None for the video's own."""
+        from mambamia_cli.models.vlm import picture_size
+
+        scaled = picture_size(self._model.processor.kind, info.height, info.width, self._longest)
+        return scaled or (info.height, info.width), scaled
 
 
 GROUP = 8

@@ -4,16 +4,17 @@ import logging
 import time
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError, UsageError
 from mambamia_cli.models.folder import ModelFolder, read_folder
-from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, kind_of
+from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, VLM, kind_of
 from mambamia_cli.pipeline.backoff import give_back
 from mambamia_cli.plan.estimate import Settings
 from mambamia_cli.plan.limits import Limits, limits_of
-from mambamia_cli.plan.parts import Parts, of_folder
+from mambamia_cli.plan.parts import Parts, of_folder, of_vlm
 from mambamia_cli.plan.sizes import UnknownSizes
 from mambamia_cli.scenes.peaks import PeakRule
 
@@ -45,11 +46,12 @@ class Models:
         self, model: str = "mambamia-tiny", *, device: str = "auto", quant: str = "auto",
         threads: int | None = None, seed: int = 0, progress: Progress | None = None,
         vram_limit: str | None = None, ram_limit: str | None = None, hear: bool = True, allow_pickle: bool = False,
+        frame_size: int | None = None,
     ):  # fmt: skip
         self.kind = kind_of(model)
         self.folder: ModelFolder = read_folder(model if self.kind.kind == NATIVE else EYE)
         self.name = self.folder.name if self.kind.kind == NATIVE else model
-        self.hear, self.allow_pickle = hear, allow_pickle
+        self.hear, self.allow_pickle, self.frame_size = hear, allow_pickle, frame_size
         self.rule = PeakRule.from_config(self.folder.scenes)
         self.quant, self.threads, self.seed = quant, threads, seed
         self.load_s: dict[str, float] = {}
@@ -74,11 +76,27 @@ class Models:
         if self.kind.kind != NATIVE:
             log.info("this run is not planned: %s is no MambaMia model", self.name)
             return None
+        return self._planned(lambda: of_folder(self.folder))
+
+    def parts_for(self, picture: tuple[int, int]) -> Parts | None:
+        """`parts`; those of an image-text-to-text model depend on the video's (height, width)."""
+        if self.kind.kind != VLM:
+            return self.parts
+        return self._planned(lambda: of_vlm(self.name, self.path, self.kind.config, picture, self.frame_size))
+
+    def _planned(self, count: Callable[[], Parts]) -> Parts | None:
         try:
-            return of_folder(self.folder)
+            return count()
         except UnknownSizes as error:
             log.info("this run is not planned: %s", error.message)
             return None
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder of a model that is not native; of a hub id it is fetched."""
+        from mambamia_cli.models import hub
+
+        return self.kind.path or hub.fetch(self.name, allow_pickle=self.allow_pickle)
 
     @cached_property
     def limits(self) -> Limits:
@@ -152,15 +170,17 @@ class Models:
 
         if self.kind.kind == NATIVE:
             return answerers.NativeAnswerer(self)
-        from mambamia_cli.models import hub
-
-        path = self.kind.path or hub.fetch(self.name, allow_pickle=self.allow_pickle)
+        path = self.path
         options = {"name": self.name, "quant": self.quant, "device": self.device, "allow_pickle": self.allow_pickle}
         if self.kind.kind == UNIMAMBAMIA:
             from mambamia_cli.language.unimambamia.model import UniMambaMia
 
             return answerers.RelativeAnswerer(self._load("model", lambda: UniMambaMia(path, self.kind.config, hear=self.hear, **options)))
-        raise ModelError(f"{self.name} cannot be asked yet", "use a MambaMia model")
+        from mambamia_cli.language.vlm.model import VisionLanguageModel
+
+        shown = self._load("model", lambda: VisionLanguageModel(path, self.kind.config, **options))
+        shown.prefill = self.settings.prefill
+        return answerers.ShownAnswerer(shown, self.frame_size)
 
     @cached_property
     def language(self) -> Any:
@@ -186,6 +206,14 @@ class Models:
         from mambamia_cli.language.matching import MatchRule
 
         return MatchRule.from_config(self.folder.evidence)
+
+    @cached_property
+    def finder(self) -> "Models":
+        """What finds things by their words: these models, or the embedded one where an image-text-to-text model was given,
+        whose frames the embedded compressor has looked at already."""
+        if self.kind.kind != VLM:
+            return self
+        return Models(EYE, device=self._wanted, threads=self.threads, seed=self.seed, progress=self._progress)
 
     @property
     def has_lexicon(self) -> bool:

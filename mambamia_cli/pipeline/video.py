@@ -71,6 +71,7 @@ def open_video(
     ram_limit: str | None = None,
     hear: bool = True,
     allow_pickle: bool = False,
+    frame_size: int | None = None,
     models: Models | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
@@ -86,6 +87,7 @@ def open_video(
         vram_limit, ram_limit: sizes such as "8GiB" to stay within; None = what the device and the machine have free.
         hear: let a model that can hear have the sound.
         allow_pickle: read weights of a foreign model that are pickles; nothing in them is run.
+        frame_size: pixels of a frame's longer side as an image-text-to-text model is shown it; None = what suits its family.
         models: models shared with other videos; `model`, `device`, `quant`, `seed`, `threads` and the limits are theirs then.
         progress, warn: called with (stage, done, total) and with one sentence.
 
@@ -108,7 +110,7 @@ def open_video(
         path = Path(source)
     probe(path, stream=stream)
     shared = models or Models(model, device=device, quant=quant, threads=threads, seed=seed, progress=say, vram_limit=vram_limit,
-                              ram_limit=ram_limit, hear=hear, allow_pickle=allow_pickle)  # fmt: skip
+                              ram_limit=ram_limit, hear=hear, allow_pickle=allow_pickle, frame_size=frame_size)  # fmt: skip
     return Video(str(source), path, spec, shared, default_rate=fps is _UNSET, token_budget=token_budget, progress=say, warn=warn)
 
 
@@ -257,16 +259,18 @@ class Video:
         """
         if not queries or not all(query.strip() for query in queries):
             raise UsageError("there is nothing to find", "name a thing, such as 'guitar'")
-        if not self.models.has_lexicon:
+        finder = self.models.finder
+        if not finder.has_lexicon:
             raise UsageError(f"the model {self.models.name} has no lexicon to find words with", "use mambamia-tiny")
-        self.prepare()
+        self.prepare(answers=finder is self.models)
         index = self.index(default_rate=self._asking_rate())
         self.models.enter("answer")
         began = time.perf_counter()
-        seen = [sightings.look_for(index, self.models, [query], self._second(index)) for query in queries]
+        second = self._second(index, finder)
+        seen = [sightings.look_for(index, finder, [query], second) for query in queries]
         return FindRecord(
-            video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(),
-            found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, self.models, 0)) for q, s in zip(queries, seen, strict=True)),
+            video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(finder),
+            found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, finder, 0)) for q, s in zip(queries, seen, strict=True)),
             timing_s=_timing(index, began), memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
         )  # fmt: skip
 
@@ -283,11 +287,11 @@ class Video:
                 self._warn(text)
         return known
 
-    def _second(self, index: Index) -> SecondLook | None:
+    def _second(self, index: Index, models: Models | None = None) -> SecondLook | None:
         """Second looks at what was looked at; None where the encoder has left to make room for the language model."""
         if not self.models.settings.together or index.anchors is None:
             return None
-        return self._seconds.setdefault(id(index), SecondLook(index, self.models))
+        return self._seconds.setdefault(id(index), SecondLook(index, models or self.models))
 
     def _names(self, index: Index, second: SecondLook) -> tuple[Named, ...]:
         """What is seen in what was looked at, nothing being asked for; found once."""
@@ -311,10 +315,11 @@ class Video:
         frames = frame_count(span, rate if self._default_rate else self._spec.fps, info.fps, self._spec.max_frames)
         task = Task(frames, float(span), (info.height, info.width), models.device.partition(":")[0], models.quant, max_tokens,
                     self.token_budget, max(60, len(question)), answers)  # fmt: skip
-        if models.parts is None:
+        parts = models.parts_for((info.height, info.width))
+        if parts is None:
             settings = Settings(together=models.device == "cpu")
         else:
-            settings = settle(models.parts, task, models.limits)
+            settings = settle(parts, task, models.limits)
         models.settings = settings
         if answers and settings.token_budget is not None:
             self._warn(f"the token budget is lowered to {settings.token_budget} visual tokens, so that the language model fits")
@@ -405,8 +410,8 @@ class Video:
         return replace(record, sampler=chosen if few else record.sampler,
                        tokens_in=len(index.times) * compressor.grid_rows * compressor.patches_per_row)  # fmt: skip
 
-    def _tool(self, *, language: bool = True) -> ToolRecord:
-        models = self.models
+    def _tool(self, models: Models | None = None, *, language: bool = True) -> ToolRecord:
+        models = models or self.models
         record = ToolRecord(mambamia_cli.__version__, models.name, device=models.device)
         return replace(record, language_model=models.language.name, quant=models.language.quant) if language else record
 

@@ -96,14 +96,14 @@ def _transformers(tape: Tape, model: LanguageSizes, answering: Answering) -> Non
     layer = cache // max(1, model.layers)
     rows = min(answering.prefill, answering.tokens)
     with tape.hold(own), tape.hold(answering.tokens * model.kv_elements * item):
-        _decoder_layer(tape, model, answering, rows)
+        decoder_layer(tape, model, answering, rows)
         tape.touch(model.vocabulary * item, model.vocabulary * 4)
     # A step appends to the keys (or the values) of one layer by copying them.
     with tape.hold(cache):
         tape.touch(layer // 2)
 
 
-def _decoder_layer(tape: Tape, model: LanguageSizes, answering: Answering, rows: int) -> None:
+def decoder_layer(tape: Tape, model: LanguageSizes, answering: Answering, rows: int) -> None:
     """The widest moments of one layer over `rows` tokens: attention and the MLP."""
     item, d = answering.item, model.width
     x = rows * d * item

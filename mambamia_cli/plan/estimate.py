@@ -8,7 +8,7 @@ import importlib.util
 import os
 from dataclasses import dataclass, replace
 
-from mambamia_cli.plan import answering, watching
+from mambamia_cli.plan import answering, seeing, watching
 from mambamia_cli.plan.answering import Answering
 from mambamia_cli.plan.frames import Prompt, prompt_of
 from mambamia_cli.plan.parts import Parts
@@ -71,13 +71,17 @@ class Need:
 
 
 def quant_of(parts: Parts, task: Task) -> tuple[str, bool]:
-    """-> (what `quant` comes to, whether our own CPU decoder runs it); language.model.load_language_model's rules."""
+    """-> (what `quant` comes to, whether our own CPU decoder runs it); the rules of language.model.load_language_model, or of
+    language.transformers_lm.resolve_quant."""
     asked, language = task.quant, parts.language
     packed = importlib.util.find_spec("bitsandbytes") is not None
+    if parts.sight is not None and task.device == "cpu" and asked == "auto":
+        small = language.parameters + parts.sight.parameters < 1_000_000_000
+        return ("fp32" if small else "nf4" if packed else "bf16"), False
     if task.device != "cpu":
         chosen = ("nf4" if task.device == "cuda" else "bf16") if asked == "auto" else asked
         return (chosen if packed or chosen not in ("nf4", "fp4", "int8") else "bf16"), False
-    if asked not in ("nf4", "fp4") and language.model_type == "llama" and (asked == "int4" or language.parameters <= 2_000_000_000):
+    if parts.sight is None and asked not in ("nf4", "fp4") and language.model_type == "llama" and (asked == "int4" or language.parameters <= 2_000_000_000):
         return ("int4" if asked == "auto" else asked), True
     if asked == "auto":
         return ("fp32" if language.parameters <= 1_000_000_000 else "bf16"), False
@@ -87,7 +91,8 @@ def quant_of(parts: Parts, task: Task) -> tuple[str, bool]:
 def prompt(parts: Parts, task: Task, settings: Settings) -> Prompt:
     """What the language model reads. Raises UsageError when no frame fits."""
     budget = settings.token_budget or task.token_budget or parts.budget or parts.language.context
-    return prompt_of(task.frames, task.seconds, parts.each, budget, parts.language.context, task.max_tokens, task.question)
+    return prompt_of(task.frames, task.seconds, parts.each, budget, parts.language.context, task.max_tokens, task.question,
+                     parts.around)  # fmt: skip
 
 
 def watch_of(task: Task, settings: Settings) -> Watch:
@@ -124,13 +129,21 @@ def answer_need(parts: Parts, task: Task, settings: Settings) -> Need:
     tape = Tape(unified=task.device == "cpu")
     asked = answering_of(parts, task, settings)
     with tape.hold(sum(watching.weights(parts.vision, parts.compressor, watch_of(task, settings).item)) if settings.together else 0):
-        answering.play(tape, parts.language, parts.projection, asked)
+        if parts.sight is not None:
+            seeing.play(tape, parts.language, parts.sight, asked)
+        else:
+            answering.play(tape, parts.language, parts.projection, asked)
     libraries = PYTHON + TORCH + (0 if asked.fast else TRANSFORMERS)
+    if parts.sight is not None:
+        libraries += 2 * seeing.BATCH * 4 * parts.sight.pixels  # pictures as arrays: one by one, and joined
     return Need(tape.peak[DEVICE], libraries + tape.peak[HOST])
 
 
 def _language_weights(parts: Parts, task: Task, settings: Settings) -> int:
-    return answering.weights(parts.language, answering_of(parts, task, settings)) + 4 * parts.projection.parameters
+    asked = answering_of(parts, task, settings)
+    if parts.sight is not None:
+        return seeing.weights(parts.language, parts.sight, asked)
+    return answering.weights(parts.language, asked) + 4 * parts.projection.parameters
 
 
 def half_precision_cpu() -> bool:

@@ -44,13 +44,14 @@ def frame_count(span: Fraction, rate: Fraction | None, own_rate: Fraction | None
     return count if max_frames is None else min(count, max_frames)
 
 
-def prompt_of(frames: int, seconds: float, each: int, budget: int, context: int, max_tokens: int, question: int) -> Prompt:
+def prompt_of(frames: int, seconds: float, each: int, budget: int, context: int, max_tokens: int, question: int,
+              around: int = 0) -> Prompt:  # fmt: skip
     """What `pipeline.answer.kept_frames` keeps of `frames`, at most, under `budget` visual tokens and a context.
 
-    each: tokens a frame. seconds: the video's length, for the labels. question: its characters.
+    each: tokens a frame, `around` beside these, 0 = a label in seconds. seconds: the video's length, for the labels. question: its characters.
     Raises UsageError when not even one frame fits.
     """
-    label = len(f"{seconds:.0f}:")  # no tokenizer makes more than a token of a digit
+    label = around or len(f"{seconds:.0f}:")  # no tokenizer makes more than a token of a digit
     text = TEMPLATE_TOKENS + ceil(question / CHARACTERS_A_TOKEN)
     if budget < each:
         raise UsageError(f"--token-budget {budget} is less than one frame's {each} tokens", f"give at least {each}")

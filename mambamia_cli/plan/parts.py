@@ -13,10 +13,14 @@ from typing import Any
 
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError
+from mambamia_cli.models import hub, vlm
+from mambamia_cli.models.folder import read_folder
+from mambamia_cli.models.kinds import EYE
 from mambamia_cli.models.registry import ENTRIES, resolve
 from mambamia_cli.plan import known
 from mambamia_cli.plan.answering import Projection
 from mambamia_cli.plan.headers import Entry, entries
+from mambamia_cli.plan.seeing import AROUND, SightSizes, beside, completed, sight_sizes
 from mambamia_cli.plan.sizes import LanguageSizes, UnknownSizes, VisionSizes, language_sizes, vision_sizes
 from mambamia_cli.plan.watching import LITE0_PARAMETERS
 
@@ -27,20 +31,29 @@ HUB_SECONDS = 1.0  # for a config.json that is nowhere on this machine; a plan i
 
 @dataclass(frozen=True)
 class Parts:
-    """What a plan is made of. `budget`: the model's own token budget. `local`: the language model's files are here."""
+    """What a plan is made of. `budget`: the model's own token budget. `local`: the language model's files are here.
+
+    An image-text-to-text model has `sight` in place of a projection, and is planned for frames of one size; vision and
+    compressor are then the embedded model's, which pick the frames."""
 
     name: str
     vision: VisionSizes
     compressor: CompressorConfig
-    projection: Projection
+    projection: Projection | None
     language: LanguageSizes
     budget: int | None = None
     local: bool = False
+    sight: SightSizes | None = None
 
     @property
     def each(self) -> int:
         """Visual tokens a frame."""
-        return self.projection.each
+        return self.sight.tokens if self.sight is not None else self.projection.each
+
+    @property
+    def around(self) -> int:
+        """Tokens of a frame beside these; 0 = those of its time in seconds."""
+        return AROUND if self.sight is not None else 0
 
 
 def of_folder(folder: Any) -> Parts:
@@ -65,6 +78,24 @@ def of_names(vision_name: str, language_name: str) -> Parts:
                                      output_size=language.width)  # fmt: skip
     projection = Projection(language.width, vision.rows, language.width, language.width, vision.rows, False)
     return Parts(f"{vision_name} + {language_name}", vision, compressor, projection, language, None, local)
+
+
+def of_vlm(name: str, folder: Path, config: dict[str, Any], picture: tuple[int, int], longest: int | None = None) -> Parts:
+    """Parts of an image-text-to-text model for frames of a video of `picture` (height, width), shown with a longer side of
+    `longest` pixels at most. Raises ModelError for missing or damaged files, UnknownSizes."""
+    for file in hub.weight_files(folder):
+        if not (folder / file).is_file() and not any(any(folder.glob(pattern)) for pattern in hub.PICKLES):
+            raise ModelError(f"{folder} lacks {file}", "fetch the model again")
+    found, pictures = entries(folder), vlm.picture_config(folder, name)
+    if not config.get("vision_config"):
+        raise UnknownSizes(f"the config.json of {name} does not give the size of its pictures", "fetch the model again")
+    config = completed(config, found)
+    size = vlm.picture_size(str(config.get("model_type")), *picture, longest) or picture
+    sight = sight_sizes(name, config, pictures, vlm.processor_config(folder), found, size)
+    language = language_sizes(name, config, [entry for entry in found if not beside(entry.name)])
+    eye = read_folder(EYE)
+    compressor = CompressorConfig.load(eye.part("compressor") / "config.json")
+    return Parts(name, vision_part(eye.vision), compressor, None, language, min(vlm.TOKEN_BUDGET, language.context), True, sight)
 
 
 def vision_part(name: str) -> VisionSizes:

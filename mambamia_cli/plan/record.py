@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mambamia_cli.plan import answering, estimate, speed, watching
+from mambamia_cli.plan import answering, estimate, seeing, speed, watching
 from mambamia_cli.plan.estimate import GIB, Settings, Task
 from mambamia_cli.plan.limits import Limits, settle, show
 from mambamia_cli.plan.parts import Parts
@@ -12,7 +12,8 @@ from mambamia_cli.plan.parts import Parts
 @dataclass(frozen=True)
 class PlanRecord:
     """tokens: what each step makes. parts_bytes: what lies in memory for long. stages: {stage: {"device", "host"}} peaks in
-    bytes; on a CPU "device" is 0. fits: a card's GiB -> settings, or None. `expected_s` is None without a bench."""
+    bytes; on a CPU "device" is 0. fits: a card's GiB -> settings, or None. `expected_s` is None without a bench,
+    `benched` the day of it."""
 
     source: str
     model: str
@@ -27,6 +28,7 @@ class PlanRecord:
     settings: dict[str, Any]
     fits: dict[str, Any] | None = None
     expected_s: dict[str, float] | None = None
+    benched: str | None = None
     notes: tuple[str, ...] = ()
     schema: str = field(default="mambamia.plan/1")
 
@@ -41,19 +43,23 @@ def make(source: str, parts: Parts, task: Task, limits: Limits, *, video: dict[s
     c, read = parts.compressor, estimate.prompt(parts, task, settings)
     tokens = {"frames": task.frames, "patches": task.frames * parts.vision.patches, "anchors": task.frames * c.grid_rows}
     if task.answers:
-        bytes_of |= {"projector": 4 * parts.projection.parameters, "language_model": answering.weights(parts.language, asked),
-                     "kv_cache": answering.kv_cache(parts.language, asked)}  # fmt: skip
+        if parts.sight is not None:
+            own, kept = {"sight": seeing.tower(parts.sight, asked)}, seeing.kv_cache(parts.language, parts.sight, asked)
+        else:
+            own, kept = {"projector": 4 * parts.projection.parameters}, answering.kv_cache(parts.language, asked)
+        bytes_of |= own | {"language_model": answering.weights(parts.language, asked), "kv_cache": kept}
         tokens |= {"kept_frames": read.kept, "visual": read.visual, "prompt": read.tokens, "answer": task.max_tokens}
     stages = {name: {"device": need.device, "host": need.host} for name, need in estimate.needs(parts, task, settings).items()}
-    rates = speed.rates(parts.name, task.device, quant)
-    expected = None
-    if rates is not None:
+    known = speed.rates(parts.name, task.device, quant)
+    expected, day = None, None
+    if known is not None:
+        rates, day = known
         frames_of_video = float(video.get("frames") or task.seconds * 25)
         expected = speed.seconds(rates, frames_of_video, task.frames, read if task.answers else None, task.max_tokens)
     return PlanRecord(
         source=source, model=parts.name, vision=parts.vision.name, language_model=parts.language.name if task.answers else None,
         quant=quant if task.answers else None, device=task.device, video=video, tokens=tokens, parts_bytes=bytes_of, stages=stages,
-        settings=_shown(settings), fits=cards(parts, task) if task.device != "cpu" else None, expected_s=expected,
+        settings=_shown(settings), fits=cards(parts, task) if task.device != "cpu" else None, expected_s=expected, benched=day,
         notes=tuple(_notes(parts, task, settings, fast)),
     )  # fmt: skip
 
@@ -101,7 +107,7 @@ def to_text(plan: PlanRecord) -> str:
     if "kept_frames" in t:
         rows += [("frames kept", f"{t['kept_frames']:,}"), ("visual tokens", f"{t['visual']:,}"), ("prompt tokens, at most", f"{t['prompt']:,}")]
     lines += [f"  {name:<28}{value:>14}" for name, value in rows] + [""]
-    names = {"vision": "vision encoder", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values"}
+    names = {"vision": "vision encoder", "sight": "the model's own vision", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values"}
     lines += [f"  {names.get(name, name):<28}{show(size):>14}" for name, size in plan.parts_bytes.items()] + [""]
     lines.append(f"  {'peak while':<28}{'GPU':>14}{'host':>14}")
     for name, need in plan.stages.items():
@@ -113,7 +119,7 @@ def to_text(plan: PlanRecord) -> str:
         lines += ["", f"  {'card':<10}{'peak':>10}  settings"]
         lines += [f"  {size + ' GiB':<10}" + _card_line(found) for size, found in plan.fits.items()]
     if plan.expected_s is not None:
-        lines += ["", "  expected on this machine: " + ", ".join(f"{name} {value:g} s" for name, value in plan.expected_s.items())]
+        lines += ["", f"  expected on this machine (mambamia bench gpu of {plan.benched}): " + ", ".join(f"{name} {value:g} s" for name, value in plan.expected_s.items())]
     else:
         lines += ["", "  no bench of this model on this machine, so no time is given: mambamia bench gpu"]
     return "\n".join([*lines, *(f"  {note}" for note in plan.notes)])

@@ -65,6 +65,19 @@ def test_out_of_memory_halves_the_piece_and_goes_on(folder, monkeypatch):
     lm.prefill = 120
     torch.testing.assert_close(lm._read(embeds), whole, atol=2e-4, rtol=2e-4)
     assert sum(read) == 300 and max(read) <= 80 and lm.prefill == 64
+    pieces = []
+
+    def not_the_second(hidden, *args, **kwargs):
+        pieces.append(hidden.shape[1])
+        if len(pieces) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+        return forward(hidden, *args, **kwargs)
+
+    monkeypatch.setattr(monkey, "forward", not_the_second)  # behind a piece that stays
+    lm.prefill = 120
+    torch.testing.assert_close(lm._read(embeds), whole, atol=2e-4, rtol=2e-4)
+    assert sum(pieces) - pieces[1] == 300 and pieces[:3] == [120, 120, 64]
+    monkeypatch.setattr(monkey, "forward", small_only)
     monkeypatch.setattr(transformers_lm, "LEAST_PREFILL", 100)
     lm.prefill = 100
     with pytest.raises(OutOfMemoryError, match="memory ran out"):

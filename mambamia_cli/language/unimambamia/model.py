@@ -6,19 +6,18 @@ is its visual tokens, its share of the sound's tokens, and one learned vector th
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mambamia_cli.errors import ModelError, UsageError
+from mambamia_cli.errors import ModelError
 from mambamia_cli.language.loading import empty, fill, quantize_linears
-from mambamia_cli.language.model import has_bitsandbytes, memory_guard
+from mambamia_cli.language.model import memory_guard
 from mambamia_cli.language.packing import source_identity
 from mambamia_cli.language.tokenizer import TransformersTokenizer
-from mambamia_cli.language.transformers_lm import TransformersLanguageModel, available_quant, unpack_odd_rows
+from mambamia_cli.language.transformers_lm import TransformersLanguageModel, resolve_quant, unpack_odd_rows
 from mambamia_cli.language.unimambamia.config import CONTEXT, SYSTEM, RelativeConfig, read_config
 from mambamia_cli.language.unimambamia.senses import Hearing, Sight
 from mambamia_cli.models.checkpoint import Checkpoint
@@ -108,18 +107,6 @@ class UniMambaMia:
         before = f"<|im_start|>system\n{SYSTEM}{_END}\n<|im_start|>user\n"
         after = f"\n{question}{_END}\n<|im_start|>assistant\n"
         return self.lm.tokenize(before), self.lm.tokenize(after)
-
-
-def resolve_quant(quant: str, device: str, shapes: dict[str, Sequence[int]]) -> tuple[str, tuple[str, ...]]:
-    """What "auto" comes to, and what to tell the user when what was asked is not to be had."""
-    from math import prod
-
-    if quant == "int4":
-        raise UsageError("--quant int4 is the embedded language model's own", "use --quant nf4")
-    if quant == "auto" and device == "cpu":
-        small = sum(prod(shape) for shape in shapes.values()) < 1_000_000_000
-        return "fp32" if small else "nf4" if has_bitsandbytes() else "bf16", ()
-    return available_quant(quant, device)
 
 
 def _empty_parts(folder: Path, config: RelativeConfig, shapes: dict[str, tuple[int, ...]]) -> _Parts:
