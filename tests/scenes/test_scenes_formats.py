@@ -223,6 +223,7 @@ def test_youtube_gets_what_it_demands_whatever_the_scenes(seed):
 def test_youtube_says_when_too_few_chapters_are_left_and_drops_brackets():
     assert "fewer than 3" in doubts("youtube", (5,), 60)[-1] and doubts("youtube", (20, 40), 60) == []
     assert text("youtube", (20, 3700), 4000, titles=["<a>", "b", "c"]) == "0:00 ‹a›\n0:20 b\n1:01:40 c\n"
+    assert text("youtube", (65, 120), 200, start=60) == "0:00 Scene 1\n1:05 Scene 2\n2:00 Scene 3\n"  # the first reaches back to 0:00
     assert text("youtube", (90, 120), 200, start=60) == "0:00 Scene 1\n1:30 Scene 2\n2:00 Scene 3\n"
 
 
@@ -302,6 +303,12 @@ def test_fcpxml_is_whole_frames_end_to_end(fps):
     assert {clip.get("ref") for clip in clips} == {root.find(".//asset").get("id")} and root.find(".//asset").get("hasAudio") == "1"
     assert urlsplit(root.find(".//media-rep").get("src")).path == "/films/a%26%3C%27%22.mp4"
     assert root.find(".//sequence").get("tcFormat") == ("DF" if fps in (NTSC, DOUBLE) else "NDF")
+
+
+def test_the_fcpxml_of_a_range_begins_its_sequence_at_zero():
+    clips = ElementTree.fromstring(text("fcpxml", (70.0,), 80.0, start=60.0)).findall(".//spine/asset-clip")
+    times = [[seconds(clip.get(name)) for name in ("offset", "start", "duration")] for clip in clips]
+    assert times == [[0, 60, 10], [10, 70, 10]]
 
 
 def test_fcpxml_is_read_by_opentimelineios_adapter():

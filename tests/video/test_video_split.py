@@ -164,6 +164,15 @@ def test_a_held_frame_is_held_in_its_piece(tmp_path, vfr):
     assert times == [Fraction(n, 10) for n in range(10)]
 
 
+def test_a_frame_is_held_that_another_follows_in_coding_order(tmp_path):
+    pts = [i * 40 for i in range(50)] + [4000 + i * 100 for i in range(50)]
+    truth = videos.write_video(tmp_path / "a.mp4", SEGMENTS, pts=pts, textured=True)
+    found = cut(truth.path, [0, 4], tmp_path)
+    with av.open(str(found[0][1])) as container:
+        coded = [packet.pts for packet in container.demux(video=0) if packet.size]
+    assert coded[-1] != max(coded) and float(lasting(found[0][1])) == pytest.approx(4.0, abs=0.002)
+
+
 def test_a_marker_between_two_frames_cuts_at_the_next_and_one_without_a_frame_makes_no_piece(tmp_path, numbered):
     _, pieces = plan_pieces(numbered.path, [Fraction(0), Fraction("1.99"), Fraction(2), Fraction("3.97"), Fraction(9)], None)
     assert [(piece.n, piece.start) for piece in pieces] == [(1, 0), (2, 2), ]  # fmt: skip
