@@ -122,7 +122,7 @@ def run(argv: list[str]) -> int:
             return _parse_and_run(argv)
     except (ReaderGone, BrokenPipeError):
         # Nothing failed: the reader has had enough. Python would complain at exit when it flushes, so give it a sink.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten()
         return 0
     except _UsageProblem as problem:
         console.error(_usage_sentence(problem))
@@ -135,7 +135,17 @@ def run(argv: list[str]) -> int:
             traceback.print_exc()
         problem = translate(error)
         console.error(str(problem))
+        _drop_unwritten()
         return problem.exit_code
+
+
+def _drop_unwritten() -> None:
+    """Text that stdout refuses (a closed pipe, a full disk) is dropped once that was dealt with. Left in the buffer, it would be
+    refused again when Python flushes at exit, which makes the exit code 120 whatever ours is."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse_and_run(argv: list[str]) -> int:

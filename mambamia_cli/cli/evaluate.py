@@ -11,6 +11,7 @@ import typer
 from mambamia_cli.cli import inputs
 from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.options import ENGINE, FRAMES, LANGUAGE, Options, takes
+from mambamia_cli.cli.output import write_atomic
 from mambamia_cli.errors import InputError, OutputError, UsageError
 
 
@@ -23,16 +24,16 @@ def evaluate(
     limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", show_default=False, help="The first N rows only.")] = None,
     blend: Annotated[str, typer.Option("--answer-by", metavar="blend|language|evidence",
         help="What chooses among options: the language model, what the frames match, or both.")] = "blend",
-    selection: Annotated[str, typer.Option("--selection", metavar="delta|uniform",
-        help="How kept frames are chosen, at equal tokens.")] = "delta",
+    selection: Annotated[str, typer.Option("--selection", metavar="delta|uniform|all",
+        help="How kept frames are chosen: delta and uniform at equal tokens; all keeps every frame that the context holds.")] = "delta",
     *,
     options: Options,
 ) -> Callable[[], int]:  # fmt: skip
-    """Score questions with known answers: accuracy by kind with 95 % intervals."""
+    """Score questions with known answers: accuracy by kind with 95 % intervals, and how far its confidence can be trusted."""
     from mambamia_cli.models.folder import read_folder
     from mambamia_cli.pipeline.evaluate import Prediction, read_rows
 
-    for flag, value, known in (("--answer-by", blend, ("blend", "language", "evidence")), ("--selection", selection, ("delta", "uniform"))):
+    for flag, value, known in (("--answer-by", blend, ("blend", "language", "evidence")), ("--selection", selection, ("delta", "uniform", "all"))):
         if value not in known:
             raise UsageError(f"{flag} {value} is not known", f"use one of {', '.join(known)}")
     path = Path(rows)
@@ -47,11 +48,15 @@ def evaluate(
 
 
 def _resumed(path: Path, ids: set[str]) -> dict:
-    """Predictions written by an earlier run. A last line cut short by a crash is dropped."""
+    """Predictions written by an earlier run. A last line cut short by a crash is dropped: the file is replaced whole."""
     from mambamia_cli.pipeline.evaluate import Prediction
 
     found, whole = {}, []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace")  # the cut may be inside a letter
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {(error.strerror or 'failed').lower()}", "give --predictions another file") from None
+    for line in text.splitlines():
         try:
             made = Prediction(**json.loads(line))
         except (ValueError, TypeError):
@@ -59,11 +64,11 @@ def _resumed(path: Path, ids: set[str]) -> dict:
         whole.append(line)
         if made.id in ids:
             found[made.id] = made
-    else:
-        return found
-    if len(whole) == 0 and path.stat().st_size:
+    if not whole and text:
         raise InputError(f"{path} holds no predictions", "give --predictions the name of a new file")
-    path.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+    kept = "".join(line + "\n" for line in whole)
+    if kept != text:
+        write_atomic(path, kept.encode())
     return found
 
 

@@ -1,6 +1,8 @@
 """Any exception -> one of our errors, with its exit code and one sentence."""
 
-from mambamia_cli.errors import InputError, MambamiaError, ModelError, OutOfMemoryError
+import errno
+
+from mambamia_cli.errors import InputError, MambamiaError, ModelError, OutOfMemoryError, OutputError
 
 _ALLOCATION = ("can't allocate memory", "out of memory", "not enough memory")
 
@@ -20,5 +22,7 @@ def translate(error: BaseException) -> MambamiaError:
         return ModelError("a weights file is damaged", "fetch it again with 'mambamia models pull'")
     if isinstance(error, (UnicodeError, OSError)) and "embedded null" not in text and getattr(error, "filename", None):
         return InputError(f"cannot read {error.filename}: {(error.strerror or text).lower()}", "check the path")  # type: ignore[union-attr]
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return OutputError("a result cannot be written: no space left", "free some space or write elsewhere")
     summary = text.splitlines()[0][:200] if text else "no message"
     return MambamiaError(f"internal error: {type(error).__name__}: {summary}", "run again with --debug for the traceback")

@@ -1,6 +1,7 @@
 """`mambamia find`: when things are seen in a video."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -10,11 +11,19 @@ from mambamia_cli.cli.console import Console, one_line
 from mambamia_cli.cli.options import ENGINE, FRAMES, IO, Options, takes
 from mambamia_cli.records import FindRecord, timecode, to_json
 
+MOST = 20
+"""Ranges that are looked for of each thing."""
+
+EXIT_NOTHING_FOUND = 1
+"""With --exit-status, as grep has it; an error has its own class's code."""
+
 
 @takes(*FRAMES, *ENGINE, *IO)
 def find(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False, help="A file or URL.")],
     queries: Annotated[list[str], typer.Argument(metavar="THING...", show_default=False, help="A word or a few: guitar, 'fire truck'.")],
+    most: Annotated[int, typer.Option("-n", "--most", min=1, max=MOST, metavar="N", help="So many time ranges of each thing, the best ones.")] = MOST,
+    exit_status: Annotated[bool, typer.Option("--exit-status", help="Exit with 1 when none of the things is found.")] = False,
     *,
     options: Options,
 ) -> Callable[[], int]:  # fmt: skip
@@ -27,19 +36,27 @@ def find(
 
     def run() -> int:
         console = Console(quiet=options.quiet, verbose=options.verbose)
-        models = inputs.engine(options, console)
+        models, seen = inputs.engine(options, console), 0
 
         def work(source: str) -> None:
-            record = inputs.opened(source, options, models, console).find(*queries)
+            nonlocal seen
+            record = best(inputs.opened(source, options, models, console).find(*queries), most)
+            seen += sum(len(sighting.ranges) for sighting in record.found)
             console.clear()
             indent = 2 if options.format == "json" else None
             output.write((render(record) if options.format == "text" else to_json(record, indent=indent)) + "\n")
             output.finish_record()
 
         with output:
-            return inputs.each([video], options, console, output, work)
+            code = inputs.each([video], options, console, output, work)
+        return EXIT_NOTHING_FOUND if exit_status and not code and not seen else code
 
     return run
+
+
+def best(record: FindRecord, most: int) -> FindRecord:
+    """The record with at most so many ranges of each thing; they are best first."""
+    return replace(record, found=tuple(replace(sighting, ranges=sighting.ranges[:most]) for sighting in record.found))
 
 
 def render(record: FindRecord) -> str:

@@ -56,7 +56,7 @@ class Lexicon(nn.Module):
 
     def named(self, text: str) -> list[str]:
         """Words of the lexicon that stand in a text, in singular or plural; of "hot dog" and "dog" the longer one."""
-        known, found = set(self.words) - {SCENE}, []
+        known, found = {word.lower(): word for word in self.words if word != SCENE}, []
         words = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", text.lower())
         at = 0
         while at < len(words):
@@ -64,7 +64,7 @@ class Lexicon(nn.Module):
                 phrase = " ".join(words[at : at + length])
                 match = next((form for form in singulars(phrase) if form in known), None)
                 if match is not None:
-                    found.append(match)
+                    found.append(known[match])
                     break
             at += length if match is not None else 1
         return list(dict.fromkeys(found))

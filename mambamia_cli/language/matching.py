@@ -22,13 +22,16 @@ class MatchRule:
 
     smooth: seconds over which log-odds are averaged. slope, middle: log-odds z of a word's best frame -> probability that it
     is in the video, 1 / (1 + exp(-slope (z - middle))). drop: a range goes on while log-odds are within `drop` of its best.
+    again: weight of a second look (pipeline/relook.py) beside the first where there is one; 0 = none is taken.
     """
 
     smooth: float = 0.6
     slope: float = 0.4
     middle: float = 0.0
     drop: float = 4.0
-    weight: float = 10.0  # of the evidence beside the language model's log-probability of a choice
+    again: float = 0.0
+    weight: float = 1.0  # of the evidence's log-probability of a choice
+    language: float = 0.1  # of the language model's
     unsure: float = 0.4  # a confidence below this is said to be no answer
 
     @classmethod

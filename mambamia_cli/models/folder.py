@@ -18,7 +18,7 @@ class ModelFolder:
 
     `token_budget`: visual tokens the language model was trained to see, None = what its context holds.
     `scenes`: calibration of the peak rule, see scenes.peaks.PeakRule.from_config; `evidence`: that of matching words, see
-    language.matching.MatchRule.from_config.
+    language.matching.MatchRule.from_config. `objects`: what the drawings that it was trained on show.
     """
 
     path: Path
@@ -28,6 +28,7 @@ class ModelFolder:
     token_budget: int | None = None
     scenes: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
+    objects: tuple[str, ...] = ()
 
     @property
     def adapter(self) -> Path | None:
@@ -68,10 +69,13 @@ def read_folder(name: str) -> ModelFolder:
     for key, value in (("scenes", scenes), ("evidence", evidence)):
         if not isinstance(value, dict):
             raise ModelError(f"the config.json of {path} has {key} that are not an object", remedy)
+    objects = config.get("objects", [])
+    if not isinstance(objects, list) or not all(isinstance(word, str) for word in objects):
+        raise ModelError(f"the config.json of {path} has objects that are not a list of words", remedy)
     language = config["language_model"]
     if language.startswith("./"):  # a language model that was trained with the rest lies in the folder itself
         language = str(path / language)
     missing = [part for part in _PARTS if not (path / part).is_file()]
     if missing:
         raise ModelError(f"the model {path} lacks {missing[0]}", "fetch or train it again")
-    return ModelFolder(path, config["name"], config["vision"], language, budget, scenes, evidence)
+    return ModelFolder(path, config["name"], config["vision"], language, budget, scenes, evidence, tuple(objects))

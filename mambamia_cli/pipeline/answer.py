@@ -34,7 +34,9 @@ def kept_frames(
         within: choose among these frames only.
         most: no more frames than this.
         span: the stretch that is asked about, None = all that was looked at.
-        selection: "delta" (for answerers that take few frames spread evenly it is always "uniform"), or "uniform" to spread the same number of frames evenly, for comparison.
+        selection: "delta" (for answerers that take few frames spread evenly it is always "uniform"); for comparison "uniform" to
+            spread the same number of frames evenly, or "all" for every frame: the model's own budget does not count, and where
+            the context (or `budget`) holds fewer, they are spread evenly.
 
     Raises:
         UsageError: the budget is below one frame, or the question leaves no room for one.
@@ -48,7 +50,7 @@ def kept_frames(
         if index.sampler is None:  # else the frames were chosen for this answerer
             most = min(most or answerer.most_frames, answerer.most_frames)
     frames = list(range(len(index.times))) if within is None else list(within)
-    budget = budget or answerer.token_budget or language.context_length
+    budget = budget or (None if selection == "all" else answerer.token_budget) or language.context_length
     if budget < each:
         raise UsageError(f"--token-budget {budget} is less than one frame's {each} tokens", f"give at least {each}")
     limit = min(budget // each, most or len(frames), len(frames))
@@ -57,7 +59,7 @@ def kept_frames(
         kept = frames
         if limit < len(frames):
             delta = index.delta[frames]  # (m,)
-            chosen = uniform_frames(len(frames), limit) if selection == "uniform" else select_frames(delta, threshold_for_budget(delta, limit))
+            chosen = uniform_frames(len(frames), limit) if selection != "delta" else select_frames(delta, threshold_for_budget(delta, limit))
             kept = [frames[i] for i in chosen]
         length = answerer.length(index, kept, question, span or index.range)
         if length <= room:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mambamia_cli.errors import InputError, MambamiaError
+from mambamia_cli.errors import InputError, MambamiaError, ModelError
 
 WHEN_REACH = 2.0
 """Seconds by which the middle of the first evidence range may miss a time that was asked for."""
+
+BINS = 10
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What came of a row; `error` in place of an answer where the video or the question failed."""
+    """What came of a row; `error` in place of an answer where the video or the question failed. `confidence` and `unsure` are the record's."""
 
     id: str
     kind: str
@@ -43,6 +45,7 @@ class Prediction:
     right: bool
     confidence: float | None = None
     error: str | None = None
+    unsure: bool | None = None
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -86,7 +89,7 @@ def evaluate(rows: Sequence[Row], folder: Path, opened: Callable[[str], Any], *,
              on_error: Callable[[str, Exception], None] | None = None, **asking: Any) -> Iterator[Prediction]:  # fmt: skip
     """Ask all rows that are not `done`, video by video. `opened`: path -> pipeline.Video; `asking` goes to Video.ask.
 
-    A video that fails gives each of its rows an error; the rest are asked.
+    A video that fails gives each of its rows an error; the rest are asked. Raises ModelError: without its model no row is answered.
     """
     waiting: dict[str, list[Row]] = {}
     for row in rows:
@@ -96,6 +99,8 @@ def evaluate(rows: Sequence[Row], folder: Path, opened: Callable[[str], Any], *,
         path, video, problem = folder / name, None, None
         try:
             video = opened(str(path))
+        except ModelError:
+            raise
         except MambamiaError as error:
             problem = error
         for row in asked:
@@ -104,6 +109,8 @@ def evaluate(rows: Sequence[Row], folder: Path, opened: Callable[[str], Any], *,
                     raise problem
                 record = video.ask(row.question, choices=row.options or None, **asking)
                 yield judged(row, record)
+            except ModelError:
+                raise
             except MambamiaError as error:
                 if on_error is not None:
                     on_error(row.id, error)
@@ -119,7 +126,7 @@ def judged(row: Row, record: Any) -> Prediction:
         right = predicted is not None and abs(predicted - row.answer) <= WHEN_REACH
     else:
         right = normal(str(predicted)) == normal(str(row.answer))
-    return Prediction(row.id, row.kind, row.video, row.question, row.answer, predicted, right, record.confidence)
+    return Prediction(row.id, row.kind, row.video, row.question, row.answer, predicted, right, record.confidence, unsure=record.unsure)
 
 
 def normal(text: str) -> tuple[str, ...]:
@@ -140,7 +147,8 @@ def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def summary(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """Accuracy by kind, in order of appearance, then over all: {"kind", "count", "right", "accuracy", "low", "high", "errors"}."""
+    """Accuracy by kind, in order of appearance, then over all: {"kind", "count", "right", "accuracy", "low", "high", "errors"}, and where
+    predictions carry a confidence {"ece", "told", "told_right", "told_accuracy"}: see `trust`."""
     kinds = list(dict.fromkeys(p.kind for p in predictions))
     groups = [(kind, [p for p in predictions if p.kind == kind]) for kind in kinds]
     if len(groups) > 1:
@@ -150,13 +158,38 @@ def summary(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
         right = sum(p.right for p in group)
         low, high = wilson(right, len(group))
         lines.append({"kind": kind, "count": len(group), "right": right, "accuracy": round(right / max(1, len(group)), 4),
-                      "low": round(low, 4), "high": round(high, 4), "errors": sum(p.error is not None for p in group)})  # fmt: skip
+                      "low": round(low, 4), "high": round(high, 4), "errors": sum(p.error is not None for p in group), **trust(group)})  # fmt: skip
     return lines
+
+
+def trust(group: Sequence[Prediction]) -> dict[str, Any]:
+    """How far confidence can be trusted: expected calibration error over BINS bins of equal width (the share of a bin's answers
+    that are right against their mean confidence, weighted by count), and of the answers told (not unsure) how many are right."""
+    stated = [(p.confidence, p.right) for p in group if p.confidence is not None]
+    if not stated:
+        return {}
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for confidence, right in stated:
+        bins.setdefault(min(int(confidence * BINS), BINS - 1), []).append((confidence, right))
+    gaps = (abs(sum(c for c, _ in inside) - sum(r for _, r in inside)) for inside in bins.values())
+    told = [p.right for p in group if p.confidence is not None and not p.unsure]
+    return {"ece": round(sum(gaps) / len(stated), 4), "told": len(told), "told_right": sum(told),
+            "told_accuracy": round(sum(told) / len(told), 4) if told else None}  # fmt: skip
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """The summary as text."""
-    head = f"{'kind':<12}{'right':>7}{'of':>6}{'accuracy':>10}   95 % interval"
-    rows = [f"{s['kind']:<12}{s['right']:>7}{s['count']:>6}{s['accuracy']:>9.1%}   {s['low']:.1%} to {s['high']:.1%}"
-            + (f"   {s['errors']} failed" if s["errors"] else "") for s in lines]  # fmt: skip
-    return "\n".join([head, *rows])
+    sure = any("ece" in s for s in lines)
+    head = f"{'kind':<12}{'right':>7}{'of':>6}{'accuracy':>10}   {'95 % interval':<16}" + ("  calibration error   right when sure" if sure else "")
+    rows = [f"{s['kind']:<12}{s['right']:>7}{s['count']:>6}{s['accuracy']:>9.1%}   {_interval(s):<16}"
+            + (_trusted(s) if "ece" in s else "") + (f"   {s['errors']} failed" if s["errors"] else "") for s in lines]  # fmt: skip
+    return "\n".join(line.rstrip() for line in [head, *rows])
+
+
+def _interval(line: dict[str, Any]) -> str:
+    return f"{line['low']:.1%} to {line['high']:.1%}"
+
+
+def _trusted(line: dict[str, Any]) -> str:
+    share = f"{line['told_accuracy']:>9.1%} of {line['told']}" if line["told"] else f"{'none':>9}"
+    return f"  {line['ece']:>17.3f}   {share}"

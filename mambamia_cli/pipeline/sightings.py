@@ -4,15 +4,21 @@ Presence and time of each word come from matching (language/matching.py). A choi
 a thing must be present, and whatever is seen earlier must not be.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mambamia_cli.language.intent import Intent
 from mambamia_cli.pipeline.engine import Models
 from mambamia_cli.pipeline.index import Index
+from mambamia_cli.pipeline.relook import SecondLook, corrected, moments
 from mambamia_cli.records import Evidence, timecode
+
+if TYPE_CHECKING:
+    from mambamia_cli.language.lexicon import Lexicon
 
 _BLOCK = 2048
 """Frames whose tokens are read and matched at once: bounds the memory for long videos."""
@@ -36,8 +42,9 @@ class Sightings:
         return self.times[self.odds.argmax(1)]
 
 
-def look_for(index: Index, models: Models, words: Sequence[str]) -> Sightings:
-    """Match words, known to the lexicon or not, against every frame looked at."""
+def look_for(index: Index, models: Models, words: Sequence[str], second: SecondLook | None = None) -> Sightings:
+    """Match words, known to the lexicon or not, against every frame looked at; with `second`, the moments at which they are
+    seen best are looked at once more."""
     import torch
 
     from mambamia_cli.language.lexicon import word_point
@@ -52,9 +59,49 @@ def look_for(index: Index, models: Models, words: Sequence[str]) -> Sightings:
         for at in range(0, m, _BLOCK):
             anchors = index.anchors.read(list(range(at, min(at + _BLOCK, m)))).to(models.device)  # (k, g, d)
             rows.append(log_odds(lexicon, frozen_tokens(models.projector, anchors).cpu(), plain))  # (w, k)
-        odds = smoothed(torch.cat(rows, 1), index.seconds, models.match.smooth)  # (w, m)
-        presence = models.match.presence(odds.amax(1))  # (w,)
-    return Sightings(tuple(words), odds.numpy(), presence.numpy(), index.seconds, index.range[1])
+        odds = smoothed(torch.cat(rows, 1), index.seconds, models.match.smooth).numpy()  # (w, m)
+    if second is not None and models.match.again > 0:
+        odds = _recognised(_looked_again(odds, index, models, lexicon, plain, second), index, models, plain, second)
+    presence = models.match.presence(torch.from_numpy(odds).amax(1))  # (w,)
+    return Sightings(tuple(words), odds, presence.numpy(), index.seconds, index.range[1])
+
+
+def _looked_again(odds: np.ndarray, index: Index, models: Models, lexicon: "Lexicon", words: Sequence[str], second: SecondLook) -> np.ndarray:
+    """odds (w, m) -> the same after second looks at each word's best moments."""
+    import torch
+
+    from mambamia_cli.language.matching import log_odds
+
+    rule, times = models.match, index.seconds
+    chosen = [moments(row, times) for row in odds]
+    frames = sorted({i for row in chosen for i in row})
+    tokens = second.tokens(frames)  # (k, v, t, width)
+    with torch.inference_mode():
+        views = log_odds(lexicon, tokens.flatten(0, 1), words).unflatten(1, tokens.shape[:2])  # (w, k, v)
+        again = (views.logsumexp(-1) - math.log(views.shape[-1])).numpy()  # (w, k)
+    place = {frame: k for k, frame in enumerate(frames)}
+    return np.stack([
+        corrected(row, times, {i: (1 - rule.again) * row[i] + rule.again * again[w, place[i]] for i in chosen[w]}, rule.drop)
+        for w, row in enumerate(odds)
+    ])
+
+
+def _recognised(odds: np.ndarray, index: Index, models: Models, words: Sequence[str], second: SecondLook) -> np.ndarray:
+    """odds (w, m) -> the same, no lower than what ImageNet's head says of words it knows, where they are not seen already."""
+    from mambamia_cli.pipeline.imagenet_sight import APART
+    from mambamia_cli.vision.everyday import folding
+
+    rule, known = models.match, set(folding()[0])
+    wanted = {word: w for w, word in enumerate(words) if word in known and odds[w].max() < rule.middle}
+    if not wanted:
+        return odds
+    for thing in second.recognised():
+        if thing.name in wanted:
+            row = odds[wanted[thing.name]]
+            for moment in thing.times:
+                near = np.abs(index.seconds - moment) <= APART
+                row[near] = np.maximum(row[near], rule.middle + math.log(thing.score / (1 - thing.score)) / rule.slope)
+    return odds
 
 
 def found(seen: Sightings, models: Models, word: int, *, least: float = 0.5, most: int = 20) -> tuple[Evidence, ...]:

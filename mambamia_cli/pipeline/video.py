@@ -1,26 +1,26 @@
 """A video opened for questions. The same records as the command line's."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
 import mambamia_cli
 from mambamia_cli.errors import UsageError
-from mambamia_cli.language.intent import Intent
-from mambamia_cli.language.intent import read as read_intent
 from mambamia_cli.language.prompt import SUMMARY_QUESTION, TITLE_QUESTION, with_options
 from mambamia_cli.language.unimambamia.config import FRAMES as RELATIVE_FRAMES
 from mambamia_cli.language.unimambamia.config import RATE as RELATIVE_RATE
 from mambamia_cli.models.kinds import UNIMAMBAMIA
 from mambamia_cli.pipeline import sightings
-from mambamia_cli.pipeline.answer import Answer, generate, kept_frames, likeliest, prompt
+from mambamia_cli.pipeline.answer import generate, kept_frames, prompt
+from mambamia_cli.pipeline.asking import Asking
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, glance, watch
+from mambamia_cli.pipeline.ordering import Named, joined
+from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.plan.estimate import WINDOWS, Settings, Task
 from mambamia_cli.plan.frames import ASK_RATE, SCENES_RATE, asking_rate, frame_count
 from mambamia_cli.plan.limits import settle
@@ -28,7 +28,6 @@ from mambamia_cli.records import (
     LEVELS,
     AnswerRecord,
     Candidate,
-    Evidence,
     FindRecord,
     SamplingRecord,
     Scene,
@@ -44,6 +43,9 @@ from mambamia_cli.scenes import evidence, levels, marking, peaks
 Time = int | float | str | Fraction
 TITLE_FRAMES, TITLE_TOKENS, MOST_TITLES = 16, 24, 40
 """A scene's title is made from so many of its frames and is so long; so many titles are read to the model for the paragraph."""
+
+NOTHING = "nothing I can name"
+"""What is said of a scene in which nothing is recognised."""
 
 _UNKNOWN_LENGTH = Fraction(3600)
 """Seconds that a video is planned for which does not say how long it is."""
@@ -129,16 +131,19 @@ class Video:
         self._spec, self._default_rate, self._progress = spec, default_rate, progress
         self._warn = warn or (lambda text: None)
         self._indexes: dict[Any, Index] = {}
+        self._seconds: dict[int, SecondLook] = {}
+        self._named: dict[int, tuple[Named, ...]] = {}
         self._planned_for: set[bool] = set()
 
     def index(self, *, default_rate: Fraction = ASK_RATE, anchors: bool = True) -> Index:
         """Look at the video, unless that was done at this rate already. Raises InputError when nothing can be decoded."""
-        self.models.enter("watch")
-        spec = replace(self._spec, fps=default_rate if self._default_rate else self._spec.fps, size=tuple(self.models.encoder.input_size))
-        known = self._indexes.get(spec.fps)
+        rate = default_rate if self._default_rate else self._spec.fps
+        known = self._indexes.get(rate)
         if known is None or (anchors and known.anchors is None):
+            self.models.enter("watch")  # not for what is known: the language model would leave for nothing
+            spec = replace(self._spec, fps=rate, size=tuple(self.models.encoder.input_size))
             known = watch(self.path, spec, self.models, keep_anchors=anchors, progress=self._progress)
-            self._indexes[spec.fps] = known
+            self._indexes[rate] = known
         for text in self._doubts(known):
             self._warn(text)
         return known
@@ -166,7 +171,10 @@ class Video:
         self.prepare(question=max((*questions, *(with_options(q, choices or ()) for q in questions)), key=len), max_tokens=max_tokens)
         index = self._look()
         self.models.enter("answer")
-        records = [self._answer(index, question, choices, max_tokens, on_text, by, selection) for question in questions]
+        second = self._second(index)
+        names = partial(self._names, index, second) if second is not None and self.models.has_lexicon else None
+        asking = Asking(index, self.models, self._budget, max_tokens, by, selection, second, names)
+        records = [self._answer(asking, question, choices, on_text) for question in questions]
         return records[0] if len(records) == 1 else records
 
     def scenes(self, *, threshold: float | None = None, min_scene_len: float = 0.6, refine: bool = True, level: str = "shot") -> ScenesRecord:
@@ -200,13 +208,35 @@ class Video:
         )  # fmt: skip
 
     def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
-        """A title a scene, made from that scene's kept frames alone, then a paragraph from all kept frames and the titles.
-        Times are those of frames; what the model writes of times is not read."""
+        """A title a scene, then a paragraph. A model with a lexicon names what is recognised; another writes each title from that
+        scene's kept frames alone, and the paragraph from all kept frames and the titles. Times are those of frames; what a
+        model writes of times is not read."""
         self.prepare(question=SUMMARY_QUESTION + "x" * MOST_TITLES * TITLE_TOKENS * 3, max_tokens=max_tokens, rate=SCENES_RATE)
         index = self.index(default_rate=SCENES_RATE)
         self.models.enter("answer")
-        began, times = time.perf_counter(), index.seconds
-        found, titled = self._mark(index, threshold, min_scene_len), []
+        began, found = time.perf_counter(), self._mark(index, threshold, min_scene_len)
+        second = self._second(index)
+        if second is not None and self.models.has_lexicon:
+            titled, summary, finish = *self._listed(index, second, found), "evidence"
+        else:
+            titled, summary, finish = self._written(index, found, max_tokens)
+        return SummaryRecord(
+            video=self._video(index), scenes=tuple(titled), summary=summary, finish=finish,
+            sampling=self._sampling(index), range=index.range, tool=self._tool(),
+            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
+            warnings=(*self._doubts(index), *self.models.language.warnings),
+        )  # fmt: skip
+
+    def _listed(self, index: Index, second: SecondLook, found: Sequence[Scene]) -> tuple[list[Scene], str]:
+        """Scenes titled by what is recognised in each, and a sentence of all of it: a model that reads its tokens in a lexicon
+        writes lists of words at best, and not always of words that are there."""
+        things = self._names(index, second)
+        titled = [replace(s, title=joined([t.name for t in things if t.within(s.start, s.end)]) or NOTHING) for s in found]
+        return titled, f"The video shows {joined([thing.name for thing in things]) or NOTHING}."
+
+    def _written(self, index: Index, found: Sequence[Scene], max_tokens: int) -> tuple[list[Scene], str, str]:
+        """Scenes titled by the language model, each from its own frames, and a paragraph of its own: -> scenes, text, finish."""
+        times, titled = index.seconds, []
         for scene in found:
             self._progress("titling scenes", scene.n - 1, len(found))
             inside = [i for i, t in enumerate(times) if scene.start <= t < scene.end] or [0]
@@ -218,12 +248,7 @@ class Video:
         question = SUMMARY_QUESTION.format(titles=_titles(titled))
         kept = kept_frames(index, self.models, self._budget, question, max_tokens)
         answer = generate(self.models, prompt(index, self.models, kept, question), max_tokens)
-        return SummaryRecord(
-            video=self._video(index), scenes=tuple(titled), summary=" ".join(answer.text.split()), finish=answer.finish,
-            sampling=self._sampling(index, kept), range=index.range, tool=self._tool(),
-            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
-            warnings=(*self._doubts(index), *self.models.language.warnings),
-        )  # fmt: skip
+        return titled, " ".join(answer.text.split()), answer.finish
 
     def find(self, *queries: str) -> FindRecord:
         """Where things are seen: time ranges of each query, best first.
@@ -240,7 +265,8 @@ class Video:
         index = self.index(default_rate=self._asking_rate())
         self.models.enter("answer")
         began = time.perf_counter()
-        seen = [sightings.look_for(index, finder, [query]) for query in queries]
+        second = self._second(index) if finder is self.models else SecondLook(index, finder)
+        seen = [sightings.look_for(index, finder, [query], second) for query in queries]
         return FindRecord(
             video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(finder),
             found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, finder, 0)) for q, s in zip(queries, seen, strict=True)),
@@ -259,6 +285,20 @@ class Video:
             for text in self._doubts(known):
                 self._warn(text)
         return known
+
+    def _second(self, index: Index) -> SecondLook | None:
+        """Second looks at what was looked at; None where the encoder has left to make room for the language model."""
+        if not self.models.settings.together or index.anchors is None:
+            return None
+        return self._seconds.setdefault(id(index), SecondLook(index, self.models))
+
+    def _names(self, index: Index, second: SecondLook) -> tuple[Named, ...]:
+        """What is seen in what was looked at, nothing being asked for; found once."""
+        from mambamia_cli.pipeline.survey import named
+
+        if id(index) not in self._named:
+            self._named[id(index)] = named(index, self.models, second)
+        return self._named[id(index)]
 
     def prepare(self, *, question: str = "", max_tokens: int = 128, answers: bool = True, rate: Fraction | None = None) -> None:
         """Plan the run, refuse it if it cannot fit, and load the language model if it may stay. Comes before decoding.
@@ -302,82 +342,20 @@ class Video:
     def _asking_rate(self) -> Fraction:
         return asking_rate((self._spec.end or self.info.duration or Fraction(0)) - (self._spec.start or 0))
 
-    def _answer(self, index: Index, question: str, choices: Sequence[str] | None, max_tokens: int,
-                on_text: Callable[[str], None] | None, by: str, selection: str) -> AnswerRecord:  # fmt: skip
+    def _answer(self, asking: Asking, question: str, choices: Sequence[str] | None, on_text: Callable[[str], None] | None) -> AnswerRecord:
         began = time.perf_counter()
         self._progress("thinking", 0, None)
-        intent, seen = Intent(None), None
-        if self.models.lexicon is not None and by != "language":
-            intent = read_intent(question, self.models.lexicon.named(question), tuple(choices or ()))
-            seen = sightings.look_for(index, self.models, intent.things) if intent.kind and intent.things else None
-        if seen is not None and intent.kind in ("when", "exists"):
-            answer, confidence, ranges, kept = *self._read_off(intent, seen, choices), None
-            if on_text is not None and confidence >= self.models.match.unsure:
-                on_text(answer.text)
-        else:
-            answer, kept = self._told(index, question, choices, max_tokens, on_text, began, selection)
-            answer, confidence = self._weighed(answer, intent, seen, by)
-            ranges = self._leaned_on(index, answer.text, seen, intent)
+        reply, index, models = asking.reply(question, choices, on_text), asking.index, self.models
+        answer, confidence = reply.answer, reply.confidence
         return AnswerRecord(
             video=self._video(index), question=question, answer=answer.text, finish=answer.finish,
-            sampling=self._sampling(index, kept), evidence=ranges or None,
+            sampling=self._sampling(index, reply.kept), evidence=reply.evidence or None,
             confidence=None if confidence is None else round(confidence, 4),
-            unsure=None if confidence is None else confidence < self.models.match.unsure,
+            unsure=None if confidence is None else confidence < models.match.unsure,
             choices=answer.choices, range=index.range, tool=self._tool(),
             timing_s=_timing(index, began, llm=answer.seconds, first_token=answer.first_token),
-            memory_mib=peak_memory_mib(), warnings=(*self._doubts(index), *self.models.language.warnings),
+            memory_mib=peak_memory_mib(), warnings=(*self._doubts(index), *models.language.warnings),
         )  # fmt: skip
-
-    def _told(self, index: Index, question: str, choices: Sequence[str] | None, max_tokens: int,
-              on_text: Callable[[str], None] | None, began: float, selection: str) -> tuple[Answer, list[int]]:  # fmt: skip
-        """What the language model says of the kept frames, and these."""
-        put = with_options(question, choices or ())
-        kept = kept_frames(index, self.models, self._budget, put, max_tokens, selection=selection)
-        embeds = prompt(index, self.models, kept, put)  # (l, width)
-        if choices is not None:
-            return likeliest(self.models, embeds, choices), kept
-        return generate(self.models, embeds, max_tokens, on_text, began), kept
-
-    def _read_off(self, intent: Intent, seen: Any, choices: Sequence[str] | None) -> tuple[Answer, float, tuple[Evidence, ...]]:
-        """A question of when or whether, answered from the frames alone: -> answer, confidence, ranges."""
-        chance = float(seen.presence[0])
-        ranges = sightings.found(seen, self.models, 0)
-        if intent.kind == "when":
-            ranges = ranges or sightings.found(seen, self.models, 0, least=0.0, most=1)
-            text = f"at {sightings.clock(ranges[0].start)}" if ranges else "not seen"
-            return Answer(text, "evidence", 0.0), chance, ranges
-        said = {(c.strip().lower()): c for c in choices or ("yes", "no")}
-        yes, no = said.get("yes", "yes"), said.get("no", "no")
-        listed = tuple(sorted(((yes, round(chance, 4)), (no, round(1 - chance, 4))), key=lambda pair: -pair[1]))
-        answer = Answer(listed[0][0], "evidence", 0.0, choices=listed if choices else None)
-        return answer, max(chance, 1 - chance), ranges if chance >= 0.5 else ()
-
-    def _weighed(self, answer: Answer, intent: Intent, seen: Any, by: str) -> tuple[Answer, float | None]:
-        """The language model's choice weighed with the evidence: -> answer, confidence."""
-        if answer.choices is None or not self.models.has_lexicon:
-            return answer, None  # no measure of how sure it is
-        scores = {text: math.log(max(share, 1e-6)) for text, share in answer.choices}
-        known = sightings.likelihoods(intent, seen) if seen is not None else None
-        if known is not None and set(intent.things) == set(scores):
-            for thing, score in zip(intent.things, known, strict=True):
-                scores[thing] = (0.0 if by == "evidence" else scores[thing]) + self.models.match.weight * float(score)
-        top = max(scores.values())
-        shares = {text: math.exp(score - top) for text, score in scores.items()}
-        total = sum(shares.values())
-        listed = tuple(sorted(((text, round(share / total, 4)) for text, share in shares.items()), key=lambda pair: -pair[1]))
-        return replace(answer, text=listed[0][0], choices=listed), listed[0][1]
-
-    def _leaned_on(self, index: Index, text: str, seen: Any, intent: Intent) -> tuple[Evidence, ...]:
-        """Where the things that an answer names are seen."""
-        if self.models.lexicon is None:
-            return ()
-        named = [text] if seen is not None and text in intent.things else self.models.lexicon.named(text)[:4]
-        if not named:
-            return ()
-        if seen is None or named[0] not in seen.words:
-            seen = sightings.look_for(index, self.models, named)
-        ranges = [r for word in named for r in sightings.found(seen, self.models, seen.words.index(word), most=5)]
-        return tuple(sorted(ranges, key=lambda r: -r.score))
 
     def _mark(self, index: Index, threshold: float | None, min_scene_len: float) -> tuple[Scene, ...]:
         wanted = self.models.rule.threshold if threshold is None else threshold

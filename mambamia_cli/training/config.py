@@ -15,6 +15,7 @@ class FeaturesConfig:
     still_shards: int = 110
     reel_shards: int = 60
     validation_shards: int = 4
+    calibration_videos: int = 20  # of each sort, seen styles and unseen
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Recipe:
     language_model: str = "smollm2-135m-instruct"
     token_budget: int = 64  # visual tokens asked for by default: what the adapter was tuned on
     scenes: dict = field(default_factory=dict)  # scenes.peaks.PeakRule, calibrated on held-out videos
-    evidence: dict = field(default_factory=dict)  # language.matching.MatchRule, likewise
+    evidence: dict = field(default_factory=dict)  # language.matching.MatchRule, begun from here, then calibrated
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     compressor: Any = None
     projector: Any = None

@@ -42,7 +42,7 @@ class Anchors:
 
 @torch.no_grad()
 def through_stage_one(model: Aligner, reels: features.ReelSet) -> Anchors:
-    """Anchors of all reels; a minute for a thousand."""
+    """Anchors of all reels; some minutes for a thousand."""
     rows = [model.compressor.gather(torch.from_numpy(np.array(reels.patches(i)))[None].float())[0].half() for i in range(len(reels))]
     return Anchors(torch.stack(rows), torch.from_numpy(reels.boundary), torch.from_numpy(reels.blend), reels.kinds)
 

@@ -9,10 +9,19 @@ import torch
 
 from mambamia_cli import models
 from mambamia_cli.language.lexicon import SCENE
-from mambamia_cli.training import align, calibrate, edges, features, packages, plotting, styles, tune
+from mambamia_cli.training import (
+    align,
+    calibrate,
+    confidence,
+    edges,
+    features,
+    packages,
+    plotting,
+    styles,
+    tune,
+    validation,
+)
 from mambamia_cli.training.config import Recipe
-
-STAGES = ("data", "align", "tune", "export")
 
 
 class Session:
@@ -100,12 +109,21 @@ class Session:
                   "objects": self.names}
         (output / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
+    def calibrate(self, output: Path) -> None:
+        """What the numbers of the written model mean, from videos of a seed that nothing else uses."""
+        folder = self.work / "calibration"
+        validation.make(self.work, folder, count=self.recipe.features.calibration_videos, seed=self.recipe.seed + 1, log=self.log)
+        confidence.write(confidence.calibrate(str(output), folder, self.log), output)
+
 
 def run(recipe: Recipe, work: Path, output: Path, stages: tuple[str, ...], log) -> None:
     """Carry out `stages` in order. Raises the errors of errors.py."""
     session = Session(recipe, work, log)
     for stage in stages:
         log(f"stage {stage}")
-        session.export(output) if stage == "export" else getattr(session, stage)()
+        if stage in ("export", "calibrate"):
+            getattr(session, stage)(output)
+        else:
+            getattr(session, stage)()
         if stage in ("align", "tune"):
             plotting.draw_all(work)

@@ -160,7 +160,7 @@ def test_a_name_that_is_not_text_is_still_written(tmp_path):
 
 def test_a_closed_pipe_is_told_apart():
     code = "import sys; from mambamia_cli.cli.output import Output, ReaderGone\n"
-    code += "try:\n  [Output(None).write('x' * 65536) for _ in range(9)]\nexcept ReaderGone: sys.stderr.write('gone'); import os; os._exit(0)"
+    code += "try:\n  [Output(None).write('x' * 65536) for _ in range(9)]\nexcept ReaderGone: sys.stderr.write('gone'); sys.stderr.flush(); import os; os._exit(0)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.stderr.read() == "gone" and issubclass(ReaderGone, Exception)

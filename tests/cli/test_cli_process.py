@@ -84,9 +84,13 @@ def test_a_closed_pipe_ends_quietly(spawn, three_cuts, tiny_model):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_full_stdout_is_an_error(three_cuts, tiny_model):
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("words", [("--version",), ("models", "list"), ("scenes",)])
+def test_a_full_stdout_is_an_error(three_cuts, tiny_model, words, unbuffered):
+    """Also with a buffer, which Python would flush once more at exit and end with a code of its own."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | ({"PYTHONUNBUFFERED": "1"} if unbuffered else {})
+    words = (*words, three_cuts.path, "-m", tiny_model) if words == ("scenes",) else words
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "mambamia_cli", "scenes", three_cuts.path, "-m", tiny_model],
-                              stdout=full, stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+        done = subprocess.run([sys.executable, "-m", "mambamia_cli", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
     assert done.returncode == 2 and "no space left" in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,87 @@
+"""How an answer comes from what is seen, for every kind of question. The video, the model and its prompts are real (of random
+weights); what is seen of each word is made up, so that the right answer is known."""
+
+import numpy as np
+import pytest
+
+from mambamia_cli import open_video
+from mambamia_cli.pipeline import Models, asking
+from mambamia_cli.pipeline.sightings import Sightings
+
+TIMES = np.arange(32) / 4
+SEEN = {"cat": (4, 6.0), "dog": (16, 5.0), "car": (24, 4.0), "fox": (10, -6.0)}  # frame and log-odds; the fox is not there
+WORDS = ("cat", "dog", "car", "fox", "owl")
+
+
+@pytest.fixture(scope="module")
+def video(tiny_model, three_cuts, tmp_path_factory):
+    """A tiny model that has a lexicon of WORDS."""
+    import shutil
+
+    from mambamia_cli.language.lexicon import Lexicon, word_point
+
+    folder = tmp_path_factory.mktemp("asked") / "tiny"
+    shutil.copytree(tiny_model, folder)
+    models = Models(str(tiny_model), device="cpu", threads=1)
+    language = models.language
+    table = [word_point(word, language.tokenize, language.embed) for word in (*WORDS, "scene")]
+    import torch
+
+    Lexicon([*WORDS, "scene"], torch.stack(table)).save_pretrained(folder / "lexicon")
+    return open_video(three_cuts.path, models=Models(str(folder), device="cpu", threads=1), fps=4)
+
+
+@pytest.fixture(autouse=True)
+def sights(monkeypatch):
+    """What is seen of each word, whatever the weights."""
+
+    def look_for(index, models, words, second=None):
+        odds = np.full((len(words), len(TIMES)), -9.0)
+        for row, word in zip(odds, words, strict=True):
+            frame, height = SEEN.get(word, (0, -9.0))
+            row[frame : frame + 3] = height
+        return Sightings(tuple(words), odds, 1 / (1 + np.exp(-odds.max(1))), TIMES, 8.0)
+
+    monkeypatch.setattr(asking.sightings, "look_for", look_for)
+
+
+@pytest.mark.parametrize(
+    ("question", "choices", "answer"),
+    [
+        ("When does the dog appear?", None, "at 4 s (0:04)"),
+        ("When does the dog disappear?", None, "at 5 s (0:05)"),
+        ("At what time does the dog appear?", ("1 s", "4 s", "7 s"), "4 s"),
+        ("Is there a cat?", None, "yes"),
+        ("Is there a fox?", ("No", "Yes"), "No"),
+        ("Does the cat appear before the dog?", None, "yes"),
+        ("Does the cat come after the dog?", ("yes", "no"), "no"),
+        ("Which of these appears in the video?", ("fox", "owl", "car"), "car"),
+        ("Which of these does not appear?", ("cat", "fox", "car"), "fox"),
+        ("Which of these appears first?", ("car", "dog", "fox"), "dog"),
+        ("Which of these appears last?", ("cat", "dog", "fox"), "dog"),
+        ("What appears right after the cat?", ("car", "dog", "fox"), "dog"),
+        ("Which appears first, the dog or the cat?", None, "cat"),
+        ("Which comes last, the dog or the cat?", None, "dog"),
+    ],
+)
+def test_every_kind_is_answered_from_what_is_seen(video, question, choices, answer):
+    record = video.ask(question, choices=choices, max_tokens=4, by="evidence")
+    assert record.answer == answer
+    assert record.confidence > 0.8 and not record.unsure
+
+
+def test_where_a_thing_is_seen_stands_in_the_evidence(video):
+    record = video.ask("When does the dog appear?")
+    assert (record.evidence[0].start, record.evidence[0].end) == (4.0, 4.75) and record.finish == "evidence"
+    assert video.ask("Is there a fox?").evidence is None
+
+
+def test_of_things_that_are_not_seen_none_is_told_as_sure(video):
+    record = video.ask("Which of these appears in the video?", choices=("fox", "owl"), by="evidence")
+    assert record.answer == "fox" and record.choices[0][1] > 0.9  # the likelier of the two
+    assert record.confidence < 0.01 and record.unsure
+
+
+def test_a_question_of_another_kind_is_the_language_models(video):
+    record = video.ask("Why is it so?", max_tokens=4)
+    assert record.finish in ("length", "stop", "repeat") and record.confidence is None

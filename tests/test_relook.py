@@ -1,0 +1,74 @@
+"""Second looks: which moments, which views, and what becomes of a word's curve."""
+
+import numpy as np
+import pytest
+import torch
+
+from mambamia_cli import open_video
+from mambamia_cli.pipeline import Models
+from mambamia_cli.pipeline.relook import SecondLook, corrected, moments
+
+TIMES = np.arange(40) / 4  # ten seconds
+
+
+@pytest.fixture(scope="module")
+def look(tiny_model, numbered):
+    models = Models(str(tiny_model), device="cpu", threads=1)
+    return SecondLook(open_video(numbered.path, models=models, fps=8).index(), models)
+
+
+def curve(*peaks: tuple[int, float]) -> np.ndarray:
+    """Log-odds of -8 everywhere but at peaks three frames wide."""
+    odds = np.full(40, -8.0)
+    for frame, height in peaks:
+        odds[frame - 1 : frame + 2] = height - 1, height, height - 1
+    return odds
+
+
+def test_moments_are_the_best_and_apart():
+    assert moments(curve((10, 3.0), (12, 2.0), (30, 1.0)), TIMES) == [10, 30]
+    assert moments(np.array([1.0, 2.0]), TIMES[:2]) == [1]  # no second one
+
+
+def test_a_stretch_moves_with_its_moment_and_the_rest_stays_below_what_was_looked_at():
+    before = curve((10, 3.0), (20, 2.5), (30, 2.0))
+    after = corrected(before, TIMES, {10: -5.0, 20: 6.0}, drop=4.0)
+    assert after[10] == -5.0 and after[20] == 6.0 and int(after.argmax()) == 20
+    np.testing.assert_allclose(after[[9, 11, 19, 21]], [-6.0, -6.0, 5.0, 5.0])
+    assert after[30] == -5.0  # it was less likely than both and was not looked at
+    assert (after[[0, 15, 39]] == -8.0).all()
+
+
+def test_two_moments_of_one_long_stretch_share_it():
+    long = np.full(40, 2.0)
+    after = corrected(long, TIMES, {10: 5.0, 30: -3.0}, drop=4.0)
+    assert after[10] == 5.0 and after[30] == -3.0 and (after[5:20] == 5.0).all() and (after[21:35] == -3.0).all()
+
+
+def test_the_views_are_the_frame_and_windows_of_it_enlarged(look, numbered):
+    """Against plain decoding: every view is cut out where it should be."""
+    from mambamia_cli.video.grab import grab
+
+    views = look._views([3, 12])  # (k, v, 3, H, W)
+    high, wide = look._models.encoder.input_size
+    assert views.shape == (2, 15, 3, high, wide)
+    times = [look._index.times[i] for i in (3, 12)]
+
+    def enlarged(height, width):
+        return torch.from_numpy(grab(numbered.path, times, (height, width))).permute(0, 3, 1, 2)
+
+    assert torch.equal(views[:, 0], enlarged(high, wide))
+    some, twice = enlarged(round(high * 10 / 7), round(wide * 10 / 7)), enlarged(2 * high, 2 * wide)
+    assert torch.equal(views[:, 1], some[..., :high, :wide]) and torch.equal(views[:, 4], some[..., -high:, -wide:])
+    assert torch.equal(views[:, 3], some[..., -high:, :wide])
+    assert torch.equal(views[:, 6], twice[..., :high, :wide]) and torch.equal(views[:, 14], twice[..., high:, wide:])
+    assert torch.equal(views[:, 10], twice[..., high // 2 : high // 2 + high, wide // 2 : wide // 2 + wide])
+
+
+def test_each_view_is_read_on_its_own_and_kept(look):
+    """What else is looked at changes no number, and a moment is read once."""
+    alone, together = look.tokens([3]), SecondLook(look._index, look._models).tokens([12, 3, 7])
+    torch.testing.assert_close(alone[0], together[1], rtol=2e-3, atol=2e-3)  # float16
+    assert not torch.allclose(together[0], together[2])
+    look._read = None  # a second reading would fail
+    assert torch.equal(look.tokens([3, 3]), torch.cat([alone, alone]))
