@@ -34,10 +34,13 @@ demo: install
 	@$(MAMBAMIA) ask "$(CLIP)" "Which of these appears in the video?" --choices "bicycle,guitar,banana,airplane" --quant nf4 -v
 	@echo; echo "The delta curve is drawn in $(DEMO)/scenes.png"
 
+# The HTML report is tried in a browser where there is one (on Debian: apt-get install chromium); a skip says where not.
 test: install
 	$(BIN)/python -m pytest
 
 test-all: install
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name >/dev/null && exit 0; done; \
+		echo "No Chromium: the HTML report is not tried in a browser (on Debian: apt-get install chromium)."
 	$(BIN)/python -m pytest -m ""
 
 # Remakes the embedded weights from nothing but packages; see the model card for the hours it takes.

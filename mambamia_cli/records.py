@@ -14,7 +14,8 @@ LEVELS = ("shot", "scene", "chapter")
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """What was read of the video file. `fps` is a rational as text ("30000/1001"), `duration` in seconds."""
+    """What was read of the video file. `fps` is a rational as text ("30000/1001"), `duration` in seconds. `audio` says whether it
+    has sound; `offset` is by how many seconds the file, and so a player's clock, begins before the first frame (None: it does not)."""
 
     source: str
     title: str | None = None
@@ -24,6 +25,8 @@ class VideoRecord:
     width: int | None = None
     height: int | None = None
     codec: str | None = None
+    audio: bool | None = None
+    offset: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ScenesRecord:
-    """`delta` is the curve that the markers were found in: (time, delta-time) of every frame looked at. `candidates` are all
+    """`threshold`, `min_scene_len` (seconds) and `level` (None: "shot") are what the scenes were marked with. `delta` is the curve that the markers were found in: (time, delta-time) of every frame looked at. `candidates` are all
     places that a threshold down to `candidates_from` can choose, so that scenes can be marked anew without the video."""
 
     video: VideoRecord
@@ -105,6 +108,7 @@ class ScenesRecord:
     level: str | None = None
     candidates: tuple[Candidate, ...] | None = None
     candidates_from: float | None = None
+    min_scene_len: float | None = None
     schema: str = "mambamia.scenes/1"
 
 

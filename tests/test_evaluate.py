@@ -51,6 +51,7 @@ def test_summary_says_how_far_confidence_can_be_trusted():
     assert lines[0]["ece"] == pytest.approx((0.44 * 2 + 0.3 * 2) / 4)
     assert (lines[0]["told"], lines[0]["told_right"], lines[0]["told_accuracy"]) == (2, 1, 0.5)
     assert "50.0% of 2" in table(lines) and "0.370" in table(lines)
+    assert summary([made(0.3, True)])[0]["ece"] == pytest.approx(0.7)  # too modest is as wrong as too sure
     assert summary([made(1.0, True)])[0]["ece"] == 0 and summary([made(0.1, False, True)])[0]["told_accuracy"] is None
 
 

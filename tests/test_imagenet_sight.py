@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mambamia_cli.pipeline.imagenet_sight import APART, agreement, looker, recognise, squares
+from mambamia_cli.pipeline.imagenet_sight import APART, boxes, cut, looker, recognise, spotted
 from mambamia_cli.video.probe import probe
 from mambamia_cli.vision.everyday import FAMILIES, RANGES, UNTELLING, folded, folding
 from mambamia_cli.vision.imagenet import labels
@@ -42,10 +42,12 @@ def test_probabilities_of_a_family_add_up():
 def test_squares_cover_the_picture_and_overlap():
     picture = np.zeros((100, 230, 3), np.uint8)
     picture[:, 200:] = 255
-    parts = squares(picture, 100, (50, 50))
-    assert parts.shape == (4, 50, 50, 3) and parts[:3].max() <= 255
-    assert parts[-1][:, -10:].min() == 255 and parts[0].max() == 0  # the last ends with the picture
-    assert squares(picture[:, :100], 100, (50, 50)).shape[0] == 1
+    at = boxes(picture, 100)
+    assert [x for x, _, _ in at] == [0, 43, 87, 130] and {(y, side) for _, y, side in at} == {(0, 100)}
+    parts = cut(picture, at, (50, 50))
+    assert parts.shape == (4, 3, 50, 50) and parts.dtype == torch.uint8
+    assert parts[-1, :, :, -10:].min() == 255 and parts[0].max() == 0  # the last ends with the picture
+    assert boxes(picture[:, :100], 100) == [(0, 0, 100)] and boxes(np.zeros((240, 100, 3)), 100)[-1] == (0, 140, 100)
 
 
 class Scripted:
@@ -73,8 +75,7 @@ def picture(bright):
 
 @pytest.mark.parametrize(("colour", "grey", "named"), [(50.0, 50.0, True), (50.0, 1e-6, False), (1e-6, 50.0, False)])
 def test_a_name_needs_colour_and_grey(colour, grey, named):
-    found = agreement(picture(True), Scripted(colour, grey), least=0.55)
-    assert (found.max() >= 0.55) == named
+    assert [score >= 0.55 for score in spotted(picture(True), Scripted(colour, grey), 0.55).values()] == [True] * named
 
 
 @pytest.mark.parametrize(("bright", "times"), [

@@ -80,7 +80,7 @@ def _measure(name: str, backend: str, quant: str, prompt_tokens: int, new_tokens
 
 def _generate(lm, ids: list[int], count: int) -> tuple[float, float]:
     """Seconds until the first of `count` tokens and from there to the last: neither an end token nor a loop stops it."""
-    read, step = _start(lm, lm.embed(ids))
+    read, step = start_reading(lm, lm.embed(ids))
     start = time.perf_counter()
     token = int(read().argmax())
     first = time.perf_counter()
@@ -89,12 +89,12 @@ def _generate(lm, ids: list[int], count: int) -> tuple[float, float]:
     return first - start, time.perf_counter() - first
 
 
-def _start(lm, embeds):
+def start_reading(lm, embeds):
     """(read the prompt, read one more token), below the loop that would stop at the end of the answer."""
     if hasattr(lm, "llama"):
         lm.llama.position = 0
         return lambda: lm.llama.forward(embeds), lambda token: lm.llama.forward(lm.llama.embedding[token : token + 1])
-    return lambda: lm._read(embeds), lambda token: lm._forward(torch.tensor([[token]]), lm._cache)[-1]
+    return lambda: lm._read(embeds), lambda token: lm._forward(torch.tensor([[token]], device=lm.device), lm._cache)[-1]
 
 
 def _generate_by_transformers(lm, ids: list[int], count: int) -> tuple[float, float]:

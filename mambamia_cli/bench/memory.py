@@ -7,13 +7,24 @@ nor a GPU allocator's rounding and fragments, nor the CUDA context.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Iterable
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+@functools.cache
+def composed(func: Any) -> bool:
+    """Whether an op is written in terms of others, which are what allocates. Under inference_mode torch does not take it apart
+    before a mode sees it. Attention is left whole: one kernel does it."""
+    if getattr(func, "namespace", "") != "aten" or str(func).startswith("aten.scaled_dot_product_attention"):
+        return False
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
 
 
 class TensorBytes(TorchDispatchMode):
@@ -48,6 +59,9 @@ class TensorBytes(TorchDispatchMode):
         return sum(self.marks[stage].values())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if composed(func):
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):

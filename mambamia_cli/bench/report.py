@@ -18,7 +18,7 @@ ENCODE_FRAMES, ENCODE_REPEATS = 32, 4
 
 
 def measure(what: Sequence[str], options: Any, *, video: str | None, progress: Progress) -> dict[str, Any]:
-    """Run the benches named in `what` ("decode", "encode", "scan", "language").
+    """Run the benches named in `what` ("decode", "encode", "scan", "language", "gpu").
 
     Returns {"conditions": {...}, "sections": {name: {"rows": [{"what", "value", "unit"}]}}, "memory_mib": {...}};
     the scan's section is that of bench.scan.bench_scan, the language model's rows are bench.language.LanguageSpeed. Raises MambamiaError when what it needs is missing.
@@ -28,13 +28,13 @@ def measure(what: Sequence[str], options: Any, *, video: str | None, progress: P
     if options.threads:
         torch.set_num_threads(options.threads)
     sections: dict[str, Any] = {}
-    conditions = {"mambamia": __version__, "torch": torch.__version__, "machine": platform.machine(),
+    conditions: dict[str, Any] = {"mambamia": __version__, "torch": torch.__version__, "machine": platform.machine(),
                   "cores": os.cpu_count(), "threads": torch.get_num_threads()}  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mambamia-") as folder:
         clip = None
         for at, name in enumerate(what):
             progress(f"measuring {name}", at, len(what))
-            if name in ("decode", "encode") and clip is None:
+            if name in ("decode", "encode", "gpu") and clip is None:
                 clip = Path(video) if video else write_clip(Path(folder) / "clip.mp4")
                 conditions["video"] = describe(clip) if video else f"made: {CLIP_SECONDS} s of {describe(clip)}"
             sections[name] = _BENCHES[name](options, clip)
@@ -50,6 +50,10 @@ def to_text(report: dict[str, Any]) -> str:
     for name, section in report["sections"].items():
         if name == "scan":
             lines += ["", format_scan(section)]
+        elif name == "gpu":
+            from mambamia_cli.bench import gpu
+
+            lines += ["", gpu.to_text(section)]
         elif name == "language":
             lines += ["", language.to_text([language.LanguageSpeed(**row) for row in section["rows"]])]
         else:
@@ -117,7 +121,13 @@ def _language(options: Any, _clip: Any) -> dict[str, Any]:
     return {"rows": language.to_dict(rows)}
 
 
-_BENCHES = {"decode": _decode, "encode": _encode, "scan": _scan, "language": _language}
+def _gpu(options: Any, clip: Path) -> dict[str, Any]:
+    from mambamia_cli.bench.gpu import bench_gpu
+
+    return bench_gpu(options, clip)
+
+
+_BENCHES = {"decode": _decode, "encode": _encode, "scan": _scan, "language": _language, "gpu": _gpu}
 
 
 def row(what: str, value: float, unit: str) -> dict[str, Any]:

@@ -88,6 +88,11 @@ class Console:
             self._said.add(text)
             self._say(f"warning: {text}")
 
+    def say(self, text: str) -> None:
+        """A line for everybody but -q that warns of nothing."""
+        if not self.quiet:
+            self._say(text)
+
     def error(self, text: str) -> None:
         self._say(f"error: {text}")
 

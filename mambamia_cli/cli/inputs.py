@@ -45,13 +45,9 @@ def plan(sources: Sequence[str], options: Options, *, results: int = 1) -> Outpu
     Raises:
         MambamiaError: of the class that fits.
     """
-    if options.format == "json" and results > 1:
-        raise UsageError(f"--json holds one record and this run makes {results}", "use -j for one record a line")
     if len(sources) == 1:
         check_source(sources[0])
-    output = Output(options.output)
-    output.check()
-    check_not_input(options.output, sources, "-o")
+    output = sink(sources, options, results=results)
     from mambamia_cli.models.folder import read_folder
     from mambamia_cli.models.kinds import NATIVE, kind_of
 
@@ -60,10 +56,24 @@ def plan(sources: Sequence[str], options: Options, *, results: int = 1) -> Outpu
     return output
 
 
-def check_not_input(path: str | None, sources: Sequence[str], flag: str) -> None:
-    """Refuse to write over one of the videos."""
+def sink(sources: Sequence[str], options: Options, *, results: int) -> Output:
+    """The output of a run that makes so many results, checked.
+
+    Raises:
+        UsageError: one JSON text for several. OutputError: it cannot be written, or is one of the videos.
+    """
+    if options.format == "json" and results > 1:
+        raise UsageError(f"--json holds one record and this run makes {results}", "use -j for one record a line")
+    output = Output(options.output)
+    output.check()
+    check_not_input(options.output, sources, "-o")
+    return output
+
+
+def check_not_input(path: str | None, sources: Sequence[str], flag: str, what: str = "one of the videos") -> None:
+    """Refuse to write over what is read."""
     if path is not None and any(os.path.exists(path) and os.path.exists(s) and os.path.samefile(path, s) for s in sources):
-        raise OutputError(f"{flag} {path} is one of the videos", "give another name")
+        raise OutputError(f"{flag} {path} is {what}", "give another name")
 
 
 def engine(options: Options, console: Console) -> Any:

@@ -8,9 +8,11 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import BinaryIO, Self, TextIO
 
 from mambamia_cli.errors import OutputError
 
@@ -31,6 +33,64 @@ def write_atomic(path: Path, data: bytes) -> None:
     with Output(str(path)) as out:
         out.write_bytes(data)
         out.finish_record()
+
+
+class _Sink:
+    """A binary file that remembers what went wrong with it: libav calls it from C and may pass on another error, or none."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.done = file, False  # done: all was written and only the end is to come
+        self.problem: BaseException | None = None
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except BaseException as problem:
+            self.problem = self.problem or problem
+            raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A seekable file to write. It appears at the end of the block, synced; if the block fails, nothing of it is left.
+
+    Raises:
+        OutputError: it cannot be made, written or put in place.
+    """
+    output = Output(str(path))
+    output.check()
+    if output.path is None or output._is_device():
+        raise OutputError(f"cannot write {path}: it is not a regular file", "give the name of a file")
+    temporary = output._beside("part")
+    try:
+        file = open(temporary, "wb+")  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise output._refuse(error) from error
+    sink = _Sink(file)
+    try:
+        try:
+            yield sink  # type: ignore[misc]
+        except Exception:
+            if sink.problem is None:
+                raise
+        if sink.problem is not None:
+            raise sink.problem
+        sink.done = True
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        os.replace(temporary, output.path)
+    except OSError as error:
+        if error is sink.problem or sink.done:
+            raise output._refuse(error) from error
+        raise
+    finally:
+        with suppress(OSError):
+            file.close()
+        temporary.unlink(missing_ok=True)
 
 
 class Output:

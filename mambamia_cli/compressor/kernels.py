@@ -4,7 +4,6 @@ The kernels are mamba-ssm's mamba_chunk_scan_combined and causal-conv1d's causal
 for the backward direction inputs and outputs are flipped here. What is used, and why, is said in one log line a device.
 """
 
-import functools
 import importlib
 import logging
 from collections.abc import Callable
@@ -30,9 +29,18 @@ class Kernels(NamedTuple):
     conv: Kernel
 
 
-@functools.cache
+_chosen: dict[str, Kernels] = {}
+"""By kind of device. A plain dict: torch.compile looks a choice up in it, where it would make it anew behind functools.cache."""
+
+
 def kernels_for(device_type: str) -> Kernels:
     """What will be used on a kind of device ("cpu", "cuda"). The first call for each says so in the log."""
+    if device_type not in _chosen:
+        _chosen[device_type] = _choose(device_type)
+    return _chosen[device_type]
+
+
+def _choose(device_type: str) -> Kernels:
     if device_type != "cuda":
         why = Kernel(None, f"tensors are on {device_type}, not cuda")
         kernels = Kernels(why, why)
@@ -100,7 +108,7 @@ def conv_silu(
 ) -> tuple[Tensor, Tensor]:
     """`layers.depthwise_conv_silu`, by the fused kernel where there is one."""
     fused = kernels_for(x.device.type).conv.function
-    if fused is None:
+    if fused is None or x.shape[-1] % 8 or not 2 <= weight.shape[-1] <= 4:  # which is what the kernel takes
         return layers.depthwise_conv_silu(x, weight, bias, tail=tail, reverse=reverse)
     return fused_conv_silu(fused, x, weight, bias, tail=tail, reverse=reverse)
 

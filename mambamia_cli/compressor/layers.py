@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_BLOCK_ELEMENTS = 1 << 18  # of a block of rows, on a CPU
+# Elements of a block of rows. On a CPU it stays in a core's cache; elsewhere float32 copies of it are kept from filling
+# the device's memory: 64 MiB each, where all rows of a chunk at the paper's sizes would take half a GiB, twice.
+_BLOCK_ELEMENTS = 1 << 18
+_BLOCK_ELEMENTS_DEVICE = 1 << 24
 
 
 class RMSNorm(nn.Module):
@@ -140,7 +143,7 @@ def _convolve(padded: Tensor, taps: Tensor, bias: Tensor, a: int, e: int) -> Ten
 
 
 def _blocks(rows: int, width: int, device: torch.device) -> Iterator[tuple[int, int]]:
-    """0 .. rows in blocks that stay in a core's cache; in one block where there is no such cache."""
-    size = max(1, _BLOCK_ELEMENTS // width) if device.type == "cpu" else rows
+    """0 .. rows in blocks of a bounded number of elements."""
+    size = max(1, (_BLOCK_ELEMENTS if device.type == "cpu" else _BLOCK_ELEMENTS_DEVICE) // width)
     for a in range(0, rows, size):
         yield a, min(a + size, rows)

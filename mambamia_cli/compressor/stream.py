@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from mambamia_cli.compressor import kernels
 from mambamia_cli.compressor.mixer import MixerState
 from mambamia_cli.compressor.model import CompressorOutput, MambaMiaCompressor
 
@@ -54,6 +55,7 @@ class StreamingCompressor:
         self.model = model
         weight = model.model.norm_f.weight
         self._device, self._dtype = weight.device, weight.dtype
+        kernels.kernels_for(self._device.type)  # chosen here, so that no import happens within a compiled window
         self._store = torch.device("cpu") if offload else self._device  # where what waits is kept
         self.bidirectional = model.config.bidirectional or model.config.taa_bidirectional
         self.window = window if self.bidirectional else chunk_frames

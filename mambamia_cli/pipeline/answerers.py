@@ -74,7 +74,8 @@ class NativeAnswerer:
 
         models = self._models
         assert index.anchors is not None, "this look kept no anchors"
-        tokens = frozen_tokens(models.projector, index.anchors.read(list(kept)).to(models.device))  # (k, t, width)
+        # Prompts are laid out in host memory, where the lexicon lies too: fetched at once, not frame by frame.
+        tokens = frozen_tokens(models.projector, index.anchors.read(list(kept)).to(models.device)).cpu()  # (k, t, width)
         if models.lexicon is not None:
             tokens = models.lexicon.reading(tokens, models.lexicon.named(question))
         return build(self.language, [(float(index.times[i]), tokens[at]) for at, i in enumerate(kept)], question)

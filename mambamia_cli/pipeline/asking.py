@@ -152,6 +152,6 @@ class Asking:
         if not named:
             return ()
         if seen is None or named[0] not in seen.words:
-            seen = sightings.look_for(self.index, self.models, named, self.second)
+            seen = sightings.look_for(self.index, self.models, named)
         ranges = [r for word in named for r in sightings.found(seen, self.models, seen.words.index(word), most=5)]
         return tuple(sorted(ranges, key=lambda r: -r.score))

@@ -13,21 +13,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mambamia_cli.video import VideoInfo
 
 BAR = 0.55
 """Agreement at which a name is told."""
 
-LOOKS = 48
+LOOKS = 24
 """Moments at which ImageNet's head looks at a video: half a second apart in a short one, spread evenly over a long one."""
 
 SHORT_SIDE = 360  # pixels of a picture looked at: three fifths of it fill the encoder's input
-ZOOM, STEP = 0.6, 0.5  # side of the smaller squares over the picture's short side; from one square to the next, over its side
+ZOOM, STEP = 0.6, 0.6  # side of the smaller squares over the picture's short side; from one square to the next, over its side
 APART = 0.4  # seconds from a look to those that must confirm it
-CONFIRM = 0.4  # agreement in one of them
+TRIES = 3  # looks of each word that are confirmed, its best ones: one must be
 
 Look = Callable[[Sequence[float]], Iterable[np.ndarray]]
 """Times in seconds -> pictures (H, W, 3) uint8 RGB, one for each, in this order."""
+
+
+Box = tuple[int, int, int]
+"""A square of a picture: left, top, side, in pixels."""
 
 
 class Classifier(Protocol):
@@ -62,20 +68,26 @@ def recognise(look: Look, times: Sequence[float], encoder: Classifier, *, end: f
     from mambamia_cli.vision.everyday import folding
 
     words, _ = folding()
-    first = [(t, agreement(picture, encoder, least=bar)) for t, picture in zip(times, look(times), strict=True)]
-    worth = [(t, shares) for t, shares in first if shares.max() >= bar]
+    spots: dict[int, list[tuple[float, float]]] = {}  # word -> (score, time) of each look that spotted it
+    for t, picture in zip(times, look(times), strict=True):
+        for word, score in spotted(picture, encoder, bar).items():
+            spots.setdefault(word, []).append((score, float(t)))
+    best = {word: sorted(seen, reverse=True)[:TRIES] for word, seen in spots.items()}
+    beside = _beside(look, sorted({t for seen in best.values() for _, t in seen}), encoder, end, bar**2)
+    found = []
+    for word, seen in best.items():
+        score = max(float(np.sqrt(score * beside[t][word])) for score, t in seen)
+        if score >= bar:
+            found.append(Known(words[word], score, tuple(t for _, t in spots[word])))
+    return tuple(sorted(found, key=lambda thing: -thing.score))
+
+
+def _beside(look: Look, times: Sequence[float], encoder: Classifier, end: float, least: float) -> dict[float, np.ndarray]:
+    """time -> (k,) how far a picture a little earlier or a little later shows each word: one of them, since a cut may be near."""
     # Beyond an edge the other side is looked at twice as far away: a picture must not confirm itself.
-    again = [moment for t, _ in worth for moment in (t - APART if t >= APART else t + 2 * APART, t + APART if t + APART < end else t - 2 * APART)]
+    again = [moment for t in times for moment in (t - APART if t >= APART else t + 2 * APART, t + APART if t + APART < end else t - 2 * APART)]
     looks = iter(look(again) if again else ())
-    found: dict[int, list[tuple[float, float]]] = {}
-    for t, shares in worth:
-        # Before or after: a cut may be near.
-        second = np.maximum(*(agreement(next(looks), encoder, least=CONFIRM) for _ in range(2)))  # (k,)
-        both = np.sqrt(shares * second)
-        for k in np.flatnonzero(both >= bar):
-            found.setdefault(int(k), []).append((float(t), float(both[k])))
-    known = (Known(words[k], max(s for _, s in seen), tuple(t for t, _ in seen)) for k, seen in found.items())
-    return tuple(sorted(known, key=lambda thing: -thing.score))
+    return {t: np.maximum(*(_two_zooms(next(looks), encoder, least)[0] for _ in range(2))) for t in times}
 
 
 def spread(start: float, end: float) -> list[float]:
@@ -84,35 +96,45 @@ def spread(start: float, end: float) -> list[float]:
     return [start + (end - start) * (i + 0.5) / count for i in range(count)]
 
 
-def agreement(picture: np.ndarray, encoder: Classifier, *, least: float) -> np.ndarray:
-    """picture (H, W, 3) uint8 -> (k,) how far the views agree on each everyday word. In colour that is the geometric mean of its best
-    probabilities among the large and the small squares; what it has less in grey lowers it. Below `least` it is 0."""
-    colour = _two_zooms(picture, encoder, least)
-    if colour.max() < least:
-        return np.zeros_like(colour)
-    grey = _two_zooms(np.repeat(_grey(picture), 3, 2), encoder, 0.0)
-    both = np.minimum(colour, np.sqrt(colour * grey))
-    return np.where(both >= least, both, 0)
+def spotted(picture: np.ndarray, encoder: Classifier, least: float) -> dict[int, float]:
+    """picture (H, W, 3) uint8 -> the everyday words (by index) on which its views agree by at least `least`, and how far: what the two
+    squares that show a word best have less in grey lowers its agreement in colour."""
+    colour, pairs = _two_zooms(picture, encoder, least)
+    words = [int(k) for k in np.flatnonzero(colour >= least)]
+    if not words:
+        return {}
+    shares = _shares(np.repeat(_grey(picture), 3, 2), [box for k in words for box in pairs(k)], encoder)  # (2 w, k)
+    grey = (np.sqrt(shares[2 * i, k] * shares[2 * i + 1, k]) for i, k in enumerate(words))
+    both = {k: min(float(colour[k]), float(np.sqrt(colour[k] * g))) for k, g in zip(words, grey, strict=True)}
+    return {k: score for k, score in both.items() if score >= least}
 
 
-def _two_zooms(picture: np.ndarray, encoder: Classifier, least: float) -> np.ndarray:
-    """(k,) geometric means; zeros where the large squares alone rule out that any word reaches `least`."""
+def _two_zooms(picture: np.ndarray, encoder: Classifier, least: float) -> tuple[np.ndarray, Callable[[int], tuple[Box, Box]]]:
+    """-> (k,) the geometric mean of each word's best probabilities among the large and the small squares, zeros where the large ones rule
+    out that any reaches `least`; and which two squares show a word best."""
     side = min(picture.shape[:2])
-    large = _best(squares(picture, side, encoder.input_size), encoder)
+    large_boxes, small_boxes = boxes(picture, side), boxes(picture, round(side * ZOOM))
+    large = _shares(picture, large_boxes, encoder)  # (s, k)
     if large.max() < least**2:  # the small ones count at most 1
-        return np.zeros_like(large)
-    return np.sqrt(large * _best(squares(picture, round(side * ZOOM), encoder.input_size), encoder))
+        return np.zeros(large.shape[1]), lambda k: (large_boxes[0], small_boxes[0])
+    small = _shares(picture, small_boxes, encoder)  # (s', k)
+    return np.sqrt(large.max(0) * small.max(0)), lambda k: (large_boxes[large[:, k].argmax()], small_boxes[small[:, k].argmax()])
 
 
-def squares(picture: np.ndarray, side: int, size: tuple[int, int]) -> np.ndarray:
-    """picture (H, W, 3) -> (s, h, w, 3): squares that cover it, each overlapping the next by at least half, scaled to `size`."""
+def boxes(picture: np.ndarray, side: int) -> list[Box]:
+    """Squares that cover a picture, each overlapping the next."""
+    height, width = picture.shape[:2]
+    return [(x, y, side) for y in _starts(height, side) for x in _starts(width, side)]
+
+
+def cut(picture: np.ndarray, at: Sequence[Box], size: tuple[int, int]) -> "Tensor":
+    """picture (H, W, 3) -> (s, 3, h, w) uint8: squares scaled to `size`."""
     import torch
     from torch.nn.functional import interpolate
 
-    height, width = picture.shape[:2]
-    cut = np.stack([picture[y : y + side, x : x + side] for y in _starts(height, side) for x in _starts(width, side)])  # (s, side, side, 3)
-    scaled = interpolate(torch.from_numpy(cut).permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True, align_corners=False)
-    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    parts = [torch.from_numpy(picture[y : y + side, x : x + side]).permute(2, 0, 1)[None].float() for x, y, side in at]
+    scaled = torch.cat([interpolate(part, size, mode="bilinear", antialias=True, align_corners=False) for part in parts])
+    return scaled.round().clamp(0, 255).to(torch.uint8)
 
 
 def _starts(length: int, side: int) -> list[int]:
@@ -125,11 +147,8 @@ def _grey(picture: np.ndarray) -> np.ndarray:
     return np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
 
 
-def _best(parts: np.ndarray, encoder: Classifier) -> np.ndarray:
-    """parts (s, h, w, 3) -> (k,) the best probability of each everyday word."""
-    import torch
-
+def _shares(picture: np.ndarray, at: Sequence[Box], encoder: Classifier) -> np.ndarray:
+    """(s, k) probabilities of the everyday words in squares of a picture."""
     from mambamia_cli.vision.everyday import folded
 
-    logits = encoder.encode_and_classify(torch.from_numpy(parts).permute(0, 3, 1, 2).contiguous())[1]  # (s, 1000)
-    return folded(logits.double().softmax(-1).numpy()).max(0)
+    return folded(encoder.encode_and_classify(cut(picture, at, encoder.input_size))[1].double().softmax(-1).numpy())

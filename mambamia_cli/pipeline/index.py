@@ -3,6 +3,15 @@
 Working memory is a few chunks of frames and one window of the compressor, whatever the length of the video. What grows
 with the length is the delta curve (8 bytes a frame), the frames' times, and the anchors in float16; those (2.7 kB a frame
 for mambamia-tiny) go to a temporary file once they pass `MEMORY_ANCHORS`.
+
+Where the host waits for a card, and why (tests/gpu/test_fake_cuda.py holds a run to this list):
+
+- once a chunk, its pixels go there, 8 frames at a time: decoding is the host's work;
+- once a chunk, the mean patch of each frame comes back, for the signatures: a few hundred numbers a frame. It is fetched before
+  the compressor's work is queued, which therefore goes on beside the host's (comparing pictures, fetching the next chunk). So
+  "encode" counts what of the compressor's work is not done by then, and "compress" what it takes to queue it;
+- once a window, its delta and anchors come back. Nothing between, and nothing inside of the compressor, waits;
+- with the window in host memory (`offload`), every chunk of every layer goes there and back: the price of that setting.
 """
 
 import tempfile
@@ -114,9 +123,9 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
         while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
             pixels = torch.from_numpy(chunk.frames).permute(0, 3, 1, 2)  # (m, 3, H, W) uint8
             patches = clock.time("encode", lambda: backoff.encode(pixels))  # noqa: B023  (m, n, d_vision)
+            signatures.push(clock.time("encode", lambda: _mean_patch(patches)))  # noqa: B023
             take(clock.time("compress", lambda: backoff.push(patches)))  # noqa: B023
             clock.time("compare", lambda: evidence.push(chunk.frames))
-            signatures.push(patches.mean(1).float().cpu().numpy())
             times += chunk.times
             begin = spec.start or Fraction(0)
             progress("watching", float(times[-1] - begin), float(end - begin) if end is not None else None)
@@ -161,6 +170,11 @@ def _measured(info: "VideoInfo") -> Fraction:
         if not frames.stats.duration:
             raise InputError(f"{info.path} has no frame that can be decoded", "check that it plays, or convert it")
         return frames.stats.duration
+
+
+def _mean_patch(patches: "Tensor") -> np.ndarray:
+    """patches (m, n, d_vision) -> (m, d_vision) float32 in host memory."""
+    return patches.mean(1).float().cpu().numpy()
 
 
 def _end(duration: Fraction | None, end: Fraction | None) -> Fraction | None:

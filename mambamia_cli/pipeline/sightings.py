@@ -87,13 +87,14 @@ def _looked_again(odds: np.ndarray, index: Index, models: Models, lexicon: "Lexi
 
 
 def _recognised(odds: np.ndarray, index: Index, models: Models, words: Sequence[str], second: SecondLook) -> np.ndarray:
-    """odds (w, m) -> the same, no lower than what ImageNet's head says of words it knows, where they are not seen already."""
+    """odds (w, m) -> the same, no lower than what ImageNet's head says of words it knows. It is slow, so it is asked only where
+    none of the words is seen otherwise."""
     from mambamia_cli.pipeline.imagenet_sight import APART
     from mambamia_cli.vision.everyday import folding
 
     rule, known = models.match, set(folding()[0])
-    wanted = {word: w for w, word in enumerate(words) if word in known and odds[w].max() < rule.middle}
-    if not wanted:
+    wanted = {word: w for w, word in enumerate(words) if word in known}
+    if not wanted or odds.max() >= rule.middle:
         return odds
     for thing in second.recognised():
         if thing.name in wanted:

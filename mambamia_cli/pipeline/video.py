@@ -205,6 +205,7 @@ class Video:
             threshold=wanted, tool=self._tool(language=False),
             timing_s=_timing(index, began, refine=refined), memory_mib=peak_memory_mib(),
             warnings=tuple(self._doubts(index)), level=None if level == "shot" else level, candidates=candidates, candidates_from=lowest,
+            min_scene_len=min_scene_len,
         )  # fmt: skip
 
     def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
@@ -265,7 +266,7 @@ class Video:
         index = self.index(default_rate=self._asking_rate())
         self.models.enter("answer")
         began = time.perf_counter()
-        second = self._second(index) if finder is self.models else SecondLook(index, finder)
+        second = self._second(index, finder)
         seen = [sightings.look_for(index, finder, [query], second) for query in queries]
         return FindRecord(
             video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(finder),
@@ -286,11 +287,11 @@ class Video:
                 self._warn(text)
         return known
 
-    def _second(self, index: Index) -> SecondLook | None:
+    def _second(self, index: Index, models: Models | None = None) -> SecondLook | None:
         """Second looks at what was looked at; None where the encoder has left to make room for the language model."""
         if not self.models.settings.together or index.anchors is None:
             return None
-        return self._seconds.setdefault(id(index), SecondLook(index, self.models))
+        return self._seconds.setdefault(id(index), SecondLook(index, models or self.models))
 
     def _names(self, index: Index, second: SecondLook) -> tuple[Named, ...]:
         """What is seen in what was looked at, nothing being asked for; found once."""
@@ -389,7 +390,7 @@ class Video:
         return VideoRecord(
             source=self.source, title=self.path.name, duration=None if duration is None else float(duration),
             fps=None if info.fps is None else f"{info.fps.numerator}/{info.fps.denominator}", vfr=info.vfr,
-            width=info.width, height=info.height, codec=info.codec,
+            width=info.width, height=info.height, codec=info.codec, audio=info.has_audio, offset=float(info.offset) or None,
         )  # fmt: skip
 
     def _sampling(self, index: Index, kept: Sequence[int] | None = None) -> SamplingRecord:

@@ -12,7 +12,8 @@ from mambamia_cli.plan.parts import Parts
 @dataclass(frozen=True)
 class PlanRecord:
     """tokens: what each step makes. parts_bytes: what lies in memory for long. stages: {stage: {"device", "host"}} peaks in
-    bytes; on a CPU "device" is 0. fits: a card's GiB -> settings, or None. `expected_s` is None without a bench."""
+    bytes; on a CPU "device" is 0. fits: a card's GiB -> settings, or None. `expected_s` is None without a bench,
+    `benched` the day of it."""
 
     source: str
     model: str
@@ -27,6 +28,7 @@ class PlanRecord:
     settings: dict[str, Any]
     fits: dict[str, Any] | None = None
     expected_s: dict[str, float] | None = None
+    benched: str | None = None
     notes: tuple[str, ...] = ()
     schema: str = field(default="mambamia.plan/1")
 
@@ -48,15 +50,16 @@ def make(source: str, parts: Parts, task: Task, limits: Limits, *, video: dict[s
         bytes_of |= own | {"language_model": answering.weights(parts.language, asked), "kv_cache": kept}
         tokens |= {"kept_frames": read.kept, "visual": read.visual, "prompt": read.tokens, "answer": task.max_tokens}
     stages = {name: {"device": need.device, "host": need.host} for name, need in estimate.needs(parts, task, settings).items()}
-    rates = speed.rates(parts.name, task.device, quant)
-    expected = None
-    if rates is not None:
+    known = speed.rates(parts.name, task.device, quant)
+    expected, day = None, None
+    if known is not None:
+        rates, day = known
         frames_of_video = float(video.get("frames") or task.seconds * 25)
         expected = speed.seconds(rates, frames_of_video, task.frames, read if task.answers else None, task.max_tokens)
     return PlanRecord(
         source=source, model=parts.name, vision=parts.vision.name, language_model=parts.language.name if task.answers else None,
         quant=quant if task.answers else None, device=task.device, video=video, tokens=tokens, parts_bytes=bytes_of, stages=stages,
-        settings=_shown(settings), fits=cards(parts, task) if task.device != "cpu" else None, expected_s=expected,
+        settings=_shown(settings), fits=cards(parts, task) if task.device != "cpu" else None, expected_s=expected, benched=day,
         notes=tuple(_notes(parts, task, settings, fast)),
     )  # fmt: skip
 
@@ -116,7 +119,7 @@ def to_text(plan: PlanRecord) -> str:
         lines += ["", f"  {'card':<10}{'peak':>10}  settings"]
         lines += [f"  {size + ' GiB':<10}" + _card_line(found) for size, found in plan.fits.items()]
     if plan.expected_s is not None:
-        lines += ["", "  expected on this machine: " + ", ".join(f"{name} {value:g} s" for name, value in plan.expected_s.items())]
+        lines += ["", f"  expected on this machine (mambamia bench gpu of {plan.benched}): " + ", ".join(f"{name} {value:g} s" for name, value in plan.expected_s.items())]
     else:
         lines += ["", "  no bench of this model on this machine, so no time is given: mambamia bench gpu"]
     return "\n".join([*lines, *(f"  {note}" for note in plan.notes)])

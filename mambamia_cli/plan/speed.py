@@ -1,6 +1,7 @@
 """How long a run will take: from a bench of this machine, and only from one of the same model on the same device."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ RATES = ("decode", "vision", "compressor", "prefill", "write")
 
 def bench_file(model: str, device: str, quant: str) -> Path:
     """Where the figures of a model on this machine's device are kept."""
-    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{Path(model).name}-{device}-{quant}")
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{model}-{device}-{quant}")
     return cache_dir() / "bench" / f"{plain}.json"
 
 
@@ -23,17 +24,24 @@ def save(model: str, device: str, quant: str, rates: dict[str, float], about: di
     """Keep the figures of a bench; the file appears whole or not at all. Raises OSError when the cache cannot be written."""
     path = bench_file(model, device, quant)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps({"format": FORMAT, "rates": rates, "about": about}, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({"format": FORMAT, "rates": rates, "about": about}, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
-def rates(model: str, device: str, quant: str) -> dict[str, float] | None:
-    """The figures of this machine; None when it was never benched with this model."""
+def rates(model: str, device: str, quant: str) -> tuple[dict[str, float], str] | None:
+    """The figures of this machine and the day they are of; None when it was never benched with this model."""
     try:
         kept = json.loads(bench_file(model, device, quant).read_text(encoding="utf-8"))
-        return {name: float(kept["rates"][name]) for name in RATES} if kept["format"] == FORMAT else None
+        found = {name: float(kept["rates"][name]) for name in RATES}
+        return (found, str(kept["about"]["date"])) if kept["format"] == FORMAT and min(found.values()) > 0 else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -13,6 +13,7 @@ from mambamia_cli.plan.tape import DEVICE, HOST, Tape
 
 TOWER_BATCH, EMBEDDED_BATCH = 8, 8  # vision.tower.BATCH, vision.backends.TorchBackend.batch
 BLOCK_CPU, BLOCK_DEVICE = 1 << 18, 1 << 26  # compressor.ssd_block
+BLOCK_ROWS_DEVICE = 1 << 24  # compressor.layers
 LITE0_FRAME = 14_110_000  # bytes: EfficientNet-Lite0's most for one frame in torch, counted
 LITE0_PARAMETERS = 4_631_000
 QUEUE = 4  # chunks of frames beside the one that is worked on: two in the queue, one being filled, one handed over
@@ -59,7 +60,7 @@ def play(tape: Tape, vision: VisionSizes, config: CompressorConfig, watch: Watch
     waiting = held * n * config.vision_width * watch.item
     tape.alloc(tower + compressor)
     tape.alloc(pixels + 8 * watch.frames, HOST)  # and delta; the anchors of all frames go to a file
-    tape.alloc(patches, HOST if vision.embedded else DEVICE)
+    tape.alloc(patches)
     with tape.hold(max(0, waiting - m * n * config.vision_width * watch.item), where=store):
         _encode(tape, vision, m, watch)
     tape.touch(waiting, waiting, where=store)  # the pieces and their sum
@@ -150,7 +151,7 @@ def _branch(tape: Tape, config: CompressorConfig, watch: Watch, length: int, d: 
     with tape.hold(u):
         tape.touch(z, gate)
     with tape.hold(z, gate):
-        tape.touch(convolved, convolved, convolved if not watch.cpu else min(convolved, BLOCK_CPU * item))
+        tape.touch(convolved, convolved, min(convolved, (BLOCK_CPU if watch.cpu else BLOCK_ROWS_DEVICE) * item))
         with tape.hold(convolved):
             steps = tokens * heads * 4
             out = tokens * e * item
@@ -165,9 +166,8 @@ def _branch(tape: Tape, config: CompressorConfig, watch: Watch, length: int, d: 
 
 
 def _norm_block(watch: Watch, rows: int, width: int) -> int:
-    """Float32 rows of an RMS norm, and in half precision the rounded ones beside them."""
-    elements = min(rows * width, BLOCK_CPU if watch.cpu else rows * width)
-    return elements * (4 + (watch.item if watch.item != 4 else 0)) + (elements * watch.item if watch.item == 4 and not watch.cpu else 0)
+    """Float32 rows of an RMS norm, and beside them their squares, or in half precision the rounded ones."""
+    return 8 * min(rows * width, BLOCK_CPU if watch.cpu else BLOCK_ROWS_DEVICE)
 
 
 def _scan(tape: Tape, config: CompressorConfig, watch: Watch, length: int, heads: int, e: int, state: int, batch: int) -> None:

@@ -9,6 +9,9 @@ from mambamia_cli.errors import InputError
 from mambamia_cli.records import Candidate, Scene, ScenesRecord
 from mambamia_cli.scenes import levels, peaks
 
+MIN_SCENE_LEN = 0.6
+"""Seconds; no scene is shorter, where nothing else is asked for."""
+
 LOWEST = 0.6
 """Candidates are looked at down to this part of the threshold, so that a lower one can be tried on the record."""
 
@@ -54,8 +57,10 @@ def scenes_of(
     return tuple(found)
 
 
-def remark(record: ScenesRecord, *, threshold: float | None = None, min_scene_len: float = 0.6, level: str = "shot") -> ScenesRecord:
-    """Mark the scenes of a record anew, without its video.
+def remark(
+    record: ScenesRecord, *, threshold: float | None = None, min_scene_len: float | None = None, level: str | None = None
+) -> ScenesRecord:  # fmt: skip
+    """Mark the scenes of a record anew, without its video. What is None stays as the record was marked with.
 
     Raises:
         InputError: the record has no frames, or a level is asked that needs what it did not keep.
@@ -63,13 +68,17 @@ def remark(record: ScenesRecord, *, threshold: float | None = None, min_scene_le
     if not record.delta:
         raise InputError("the record has no delta curve", "make it again with 'mambamia scenes VIDEO --json'")
     times, delta = np.array([t for t, _ in record.delta]), np.array([d for _, d in record.delta])
-    start, end = record.range or (record.scenes[0].start, record.scenes[-1].end)
+    _, end = record.range or (record.scenes[0].start, record.scenes[-1].end)
+    level = level or record.level or "shot"
+    shortest = record.min_scene_len if min_scene_len is None else min_scene_len
+    shortest = MIN_SCENE_LEN if shortest is None else shortest
     wanted = record.threshold if threshold is None else threshold
     wanted = peaks.PeakRule().threshold if wanted is None else wanted
     if record.candidates is None:
         if level != "shot":
             raise InputError(f"the record has nothing to tell a {level} by", "make it again with 'mambamia scenes VIDEO --json'")
-        scenes = peaks.mark(delta, times, end=end, threshold=wanted, min_scene_len=min_scene_len)
+        scenes = peaks.mark(delta, times, end=end, threshold=wanted, min_scene_len=shortest)
     else:
-        scenes = scenes_of(record.candidates, threshold=wanted, min_scene_len=min_scene_len, start=start, end=end, level=level)
-    return replace(record, scenes=scenes, threshold=wanted, level=None if level == "shot" else level)
+        start = record.candidates[0].time
+        scenes = scenes_of(record.candidates, threshold=wanted, min_scene_len=shortest, start=start, end=end, level=level)
+    return replace(record, scenes=scenes, threshold=wanted, level=None if level == "shot" else level, min_scene_len=shortest)

@@ -1,31 +1,47 @@
-"""The delta curve of a scenes record as a picture (PNG or SVG), readable for three minutes and for three hours."""
+"""A scenes record as a picture (PNG or SVG), readable for three minutes and for three hours: the delta curve with its
+markers, under it a strip of the scenes' thumbnails."""
 
 import io
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from mambamia_cli.records import ScenesRecord
 from mambamia_cli.scenes.table import _clock, _span
+from mambamia_cli.scenes.thumbs import evenly
 
-INK, FAINT, CURVE, MARK, BAND = "#1f2937", "#6b7280", "#2563eb", "#dc2626", "#eef2f7"
+INK, FAINT, CURVE, MARK, BAND, LEAD = "#1f2937", "#6b7280", "#2563eb", "#dc2626", "#eef2f7", "#cbd5e1"
 POINTS = 3000
 """More frames than this are drawn as the highest and lowest of each stretch: a curve finer than a pixel is a smear."""
 
 NUMBER_GAP = 0.016
 """Scene numbers stand at least this share of the width apart; between them some are left out."""
 
+LEFT, RIGHT, TOP, CURVE_HEIGHT, AXIS, BOTTOM = 0.62, 0.3, 0.55, 2.45, 0.34, 0.08
+"""Inches: margins of the curve, its height, and the room of its time axis."""
 
-def draw(record: ScenesRecord, format: str = "png") -> bytes:
-    """The picture as bytes of a "png" or "svg" file."""
+THUMB_HEIGHT, THUMB_GAP, LEAD_HEIGHT, CAPTION = 0.72, 0.1, 0.16, 0.22
+"""Inches: a thumbnail, the least space between two, the lines that lead to them, and the words below."""
+
+DPI = 150
+BOX = (180, 720)
+"""Pixels (height, width) within which a thumbnail is wanted; it is drawn a little smaller."""
+
+
+def draw(record: ScenesRecord, format: str = "png", thumbs: Mapping[int, np.ndarray] | None = None) -> bytes:
+    """The picture as bytes of a "png" or "svg" file. thumbs: scene index -> (H, W, 3) uint8, of those that `shown` names;
+    without any, the curve alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    start, end = record.range or (record.scenes[0].start, record.scenes[-1].end)
-    length = end - start
-    # Long videos get a wider picture, up to a limit: 11 inches for minutes, 18 for hours.
-    figure = Figure(figsize=(11 if length < 900 else 14 if length < 3600 else 18, 3.4), dpi=150, layout="constrained")
+    start, end = _span_of(record)
+    strip = LEAD_HEIGHT + THUMB_HEIGHT + CAPTION if thumbs else 0.0
+    width, height = _width(end - start), TOP + CURVE_HEIGHT + AXIS + strip + BOTTOM
+    figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = figure.add_axes((LEFT / width, (BOTTOM + strip + AXIS) / height, 1 - (LEFT + RIGHT) / width, CURVE_HEIGHT / height))
     _bands(axes, record)
     times, low, high = thin(record.delta, POINTS)
     axes.fill_between(times, 0, high, color=CURVE, alpha=0.18, linewidth=0)
@@ -34,11 +50,30 @@ def draw(record: ScenesRecord, format: str = "png") -> bytes:
     axes.plot(times, high, color=CURVE, linewidth=1.1 if len(times) < 1500 else 0.6, solid_joinstyle="round")
     _markers(axes, record, start, end)
     _frame(axes, record, start, end, max(high, default=1.0))
+    if thumbs:
+        _strip(figure, record, thumbs, start, end)
     target = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter of a title that the font lacks is drawn as a box
         figure.savefig(target, format=format, metadata={"Date": None} if format == "svg" else None)
     return target.getvalue()
+
+
+def shown(record: ScenesRecord) -> list[int]:
+    """Indices of the scenes whose thumbnails have room, evenly spread where not all have."""
+    start, end = _span_of(record)
+    video = record.video
+    wide = THUMB_HEIGHT * min(video.width / video.height, 4) if video.width and video.height else THUMB_HEIGHT * 16 / 9
+    return evenly(len(record.scenes), int((_width(end - start) - 2 * BOTTOM) // (wide + THUMB_GAP)))
+
+
+def _span_of(record: ScenesRecord) -> tuple[float, float]:
+    return record.range or (record.scenes[0].start, record.scenes[-1].end)
+
+
+def _width(length: float) -> float:
+    """Inches. Long videos get a wider picture, up to a limit: 11 for minutes, 18 for hours."""
+    return 11 if length < 900 else 14 if length < 3600 else 18
 
 
 def thin(delta: tuple[tuple[float, float], ...], points: int) -> tuple[list[float], list[float], list[float]]:
@@ -59,16 +94,21 @@ def thin(delta: tuple[tuple[float, float], ...], points: int) -> tuple[list[floa
 
 
 def _bands(axes: Any, record: ScenesRecord) -> None:
-    for scene in record.scenes[1::2]:
-        axes.axvspan(scene.start, scene.end, color=BAND, linewidth=0, zorder=0)
+    """Every other scene tinted, and gradual transitions from their start to their end."""
+    across = axes.get_xaxis_transform()  # seconds to the right, shares of the height upwards
+    tinted = [(scene.start, scene.end - scene.start) for scene in record.scenes[1::2]]
+    axes.broken_barh(tinted, (0, 1), transform=across, color=BAND, linewidth=0, zorder=0)
+    gradual = [(scene.transition_start, scene.transition_end - scene.transition_start)
+               for scene in record.scenes if scene.transition_start is not None and scene.transition_end is not None]  # fmt: skip
+    axes.broken_barh(gradual, (0, 1), transform=across, color=MARK, alpha=0.16, linewidth=0, zorder=1)
 
 
 def _markers(axes: Any, record: ScenesRecord, start: float, end: float) -> None:
     """A faint line behind the curve and a tick above it at every marker; a number at a scene wherever there is room."""
     many = len(record.scenes) > 150
-    for scene in record.scenes[1:]:
-        axes.axvline(scene.start, color=MARK, linewidth=0.3 if many else 0.7, alpha=0.3, zorder=1)
-        axes.axvline(scene.start, ymin=0.95, color=MARK, linewidth=0.7 if many else 1.4, zorder=3)
+    starts, across = [scene.start for scene in record.scenes[1:]], axes.get_xaxis_transform()
+    axes.vlines(starts, 0, 1, transform=across, color=MARK, linewidth=0.3 if many else 0.7, alpha=0.12 if many else 0.3, zorder=1)
+    axes.vlines(starts, 0.95, 1, transform=across, color=MARK, linewidth=0.7 if many else 1.4, zorder=3)
     wide = (end - start) * NUMBER_GAP * (1 + 0.35 * (len(str(len(record.scenes))) - 1))
     last = float("-inf")
     for scene in record.scenes:
@@ -97,6 +137,41 @@ def _frame(axes: Any, record: ScenesRecord, start: float, end: float, top: float
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#cbd5e1")
+
+
+def _strip(figure: Any, record: ScenesRecord, thumbs: Mapping[int, np.ndarray], start: float, end: float) -> None:
+    """The thumbnails below their scenes, pushed apart where they would overlap, each with a line to its scene."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((0, 0, 1, 1), facecolor="none", zorder=-1)  # in inches; behind, so that times stay readable
+    axes.set_xlim(0, width)
+    axes.set_ylim(0, height)
+    axes.axis("off")
+    length = end - start if end > start else 1
+    indices = sorted(thumbs)
+    half = [THUMB_HEIGHT * thumbs[i].shape[1] / thumbs[i].shape[0] / 2 for i in indices]
+    scenes = [record.scenes[i] for i in indices]
+    middles = [LEFT + ((s.start + s.end) / 2 - start) / length * (width - LEFT - RIGHT) for s in scenes]
+    foot = BOTTOM + CAPTION + THUMB_HEIGHT
+    for scene, index, at, reach, middle in zip(scenes, indices, apart(middles, half, BOTTOM, width - BOTTOM), half, middles, strict=True):
+        axes.plot((middle, middle, at), (foot + LEAD_HEIGHT + AXIS, foot + LEAD_HEIGHT, foot), color=LEAD, linewidth=0.8)
+        axes.imshow(thumbs[index], extent=(at - reach, at + reach, foot - THUMB_HEIGHT, foot), aspect="auto", interpolation="antialiased")
+        axes.text(at, foot - THUMB_HEIGHT - 0.05, f"{scene.n} · {_clock(scene.start, end)}", fontsize=7, color=FAINT, ha="center", va="top")
+    axes.set_xlim(0, width)  # imshow has set its own
+    axes.set_ylim(0, height)
+
+
+def apart(middles: Sequence[float], half: Sequence[float], low: float, high: float) -> list[float]:
+    """`middles` (increasing) moved as little as a pass each way needs, so that things reaching `half` to each side stand
+    THUMB_GAP apart within [low, high]. Too many for the room overlap at its left."""
+    placed: list[float] = []
+    for i, middle in enumerate(middles):
+        least = low + half[i] if not placed else placed[-1] + half[i - 1] + THUMB_GAP + half[i]
+        placed.append(max(middle, least))
+    most = high
+    for i in reversed(range(len(placed))):
+        placed[i] = min(placed[i], most - half[i])
+        most = placed[i] - half[i] - THUMB_GAP
+    return placed
 
 
 def ticks(start: float, end: float) -> list[float]:

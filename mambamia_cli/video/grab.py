@@ -1,6 +1,6 @@
 """Single frames at given times, by seeking: thumbnails, and a second look at a boundary."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -26,8 +26,21 @@ def grab(
     """
     info = probe(path, stream=stream)
     size = size or (info.height, info.width)
-    scaler = Scaler(size, info.orientation)
     pictures = np.empty((len(times), *size, 3), np.uint8)  # (k, H, W, 3)
+    for i, picture in frames_at(info, times, size):
+        if picture is None:
+            raise InputError(f"{path} has no frame to decode at {float(times[i]):g} s", "check that the file plays there")
+        pictures[i] = picture
+    return pictures
+
+
+def frames_at(
+    info: VideoInfo, times: Sequence[Fraction | float], size: tuple[int, int]
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """(index into `times`, its picture (H, W, 3) uint8 RGB) in order of time, one picture in memory at a time; it is the
+    caller's only until the next. None where the file is too damaged to give any. Times and pictures are as in `grab`."""
+    scaler = Scaler(size, info.orientation)
+    picture = np.empty((*size, 3), np.uint8)  # (H, W, 3)
     moments = [max(Fraction(t), Fraction(0)) for t in times]
     walk = None
     try:
@@ -36,11 +49,13 @@ def grab(
                 if walk is not None:
                     walk.close()
                 walk = _Walk(info, moments[i])
-            scaler.into(walk.at(moments[i]), pictures[i])
+            frame = walk.at(moments[i])
+            if frame is not None:
+                scaler.into(frame, picture)
+            yield i, None if frame is None else picture
     finally:
         if walk is not None:
             walk.close()
-    return pictures
 
 
 class _Walk:
@@ -49,7 +64,7 @@ class _Walk:
     def __init__(self, info: VideoInfo, start: Fraction):
         if info.duration is not None:  # past the end there is nothing to seek to: the last frame is before it
             start = min(start, info.duration)
-        self._info, self._frames = info, frames_from(info, start)
+        self._frames = frames_from(info, start)
         self._tolerance = min(info.time_base / 2, LONGEST_TOLERANCE)
         self._frame, self.reached = None, Fraction(0)
         self._next = next(self._frames, None)
@@ -58,11 +73,7 @@ class _Walk:
         while self._next is not None and (self._frame is None or self._next[1] < moment + self._tolerance):
             self._frame, self.reached = self._next[0], self._next[1]
             self._next = next(self._frames, None)
-        if self._frame is None:
-            raise InputError(
-                f"{self._info.path} has no frame to decode at {float(moment):g} s", "check that the file plays there"
-            )
-        return self._frame
+        return self._frame  # None: nothing decodes from here on
 
     def close(self) -> None:
         with closing(self._frames):

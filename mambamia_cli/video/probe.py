@@ -41,6 +41,8 @@ class VideoInfo:
     container holds no times at all, as raw H.264: frames are counted at the coded frame rate)."""
     orientation: tuple[bool, bool, bool]
     """(transpose, flip left-right, flip top-bottom), in this order, that make the stored picture upright."""
+    offset: Fraction = Fraction(0)
+    """Seconds by which the file, and with it a player's clock, begins before the first frame: sound that starts earlier."""
 
 
 def probe(path: str | Path, *, stream: int | None = None) -> VideoInfo:
@@ -69,6 +71,7 @@ def probe(path: str | Path, *, stream: int | None = None) -> VideoInfo:
             "frames": chosen.frames or None,
             "pix_fmt": frame.format.name,
             "duration": _duration(container, chosen, start_time, clock),
+            "offset": _offset(container, start_time, clock),
         }
         field_order = getattr(chosen.codec_context, "field_order", 0)  # 0 unknown, 1 progressive, 2.. interlaced
         interlaced = bool(frame.interlaced_frame or field_order > 1)
@@ -120,6 +123,14 @@ def _duration(container, stream, start_time: Fraction, clock: str) -> Fraction |
     else:
         return None
     return Fraction(length) if length > 0 else None
+
+
+def _offset(container, start_time: Fraction, clock: str) -> Fraction:
+    """VideoInfo.offset; what is less than a millisecond is rounding."""
+    if container.start_time is None or clock != "pts":
+        return Fraction(0)
+    early = start_time - Fraction(container.start_time, 1_000_000)
+    return early if early >= Fraction(1, 1000) else Fraction(0)
 
 
 def _is_vfr(container, stream, clock: str) -> bool | None:

@@ -31,9 +31,10 @@ class Backend(Protocol):
 
     name: str
     batch: int  # frames a call: more only takes more memory
+    device: torch.device
 
     def run(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """frames (m, 3, 224, 224) uint8, m > 0 -> patches (m, 49, 432) and logits (m, 1000), float32, on the CPU."""
+        """frames (m, 3, 224, 224) uint8, m > 0 -> patches (m, 49, 432) and logits (m, 1000), float32, on `device`."""
         ...
 
 
@@ -51,7 +52,7 @@ class TorchBackend:
     def run(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         with _torch_threads(self.threads):
             patches, logits = self.model(normalise(frames.to(self.device)))
-        return patches.cpu(), logits.cpu()
+        return patches, logits
 
 
 class OnnxBackend:
@@ -63,6 +64,7 @@ class OnnxBackend:
 
     name = "onnxruntime"
     batch = 32
+    device = torch.device("cpu")
 
     def __init__(self, model: EfficientNetLite0, *, threads: int | None = None):
         import onnxruntime

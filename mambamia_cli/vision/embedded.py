@@ -38,8 +38,9 @@ class EmbeddedEncoder:
         """frames (m, 3, 224, 224) uint8 -> patches (m, 49, 432) and ImageNet logits (m, 1000), from one pass."""
         check_frames(frames, self.input_size)
         rows, columns = self.grid
-        patches = torch.empty(len(frames), rows * columns, self.width)  # (m, n, d_vision)
-        logits = torch.empty(len(frames), CLASSES)  # (m, 1000)
+        device = self.backend.device
+        patches = torch.empty(len(frames), rows * columns, self.width, device=device)  # (m, n, d_vision)
+        logits = torch.empty(len(frames), CLASSES, device=device)  # (m, 1000)
         for start in range(0, len(frames), self.backend.batch):
             part = slice(start, start + self.backend.batch)
             patches[part], logits[part] = self.backend.run(frames[part])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import dataclass
@@ -26,10 +27,15 @@ class Preprocess:
 
     def normalise(self, frames: Tensor, *, device: torch.device, dtype: torch.dtype) -> Tensor:
         """frames (m, 3, H, W) uint8 -> (m, 3, H, W) in dtype on device; the arithmetic is in float32."""
-        mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)  # (1, 3, 1, 1)
-        std = torch.tensor(self.std, device=device).view(1, 3, 1, 1)  # (1, 3, 1, 1)
+        mean, std = _on(self.mean, device), _on(self.std, device)  # (1, 3, 1, 1)
         pixels = frames.to(device).float() * self.scale  # (m, 3, H, W)
         return ((pixels - mean) / std).to(dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _on(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Three numbers as (1, 3, 1, 1) on a device, sent there once and not with every batch."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def read(path: Path) -> Preprocess:

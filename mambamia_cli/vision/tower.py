@@ -193,7 +193,8 @@ def _flexible_inputs(pixels: Tensor, patch: int) -> dict[str, Tensor]:
     cells = pixels[:, :, : rows * patch, : columns * patch].reshape(m, channels, rows, patch, columns, patch)
     flat = cells.permute(0, 2, 4, 3, 5, 1).reshape(m, rows * columns, -1)  # (m, n, patch * patch * 3)
     mask = torch.ones(m, rows * columns, dtype=torch.int64, device=pixels.device)  # (m, n)
-    shapes = torch.tensor([[rows, columns]] * m, device=pixels.device)  # (m, 2)
+    # In host memory wherever the pixels are: the tower reads these numbers frame by frame, and would wait for each.
+    shapes = torch.tensor([[rows, columns]] * m)  # (m, 2)
     return {"pixel_values": flat, "pixel_attention_mask": mask, "spatial_shapes": shapes}
 
 

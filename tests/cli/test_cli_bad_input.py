@@ -152,10 +152,11 @@ class TestOutput:
         ran = mambamia("scenes", bikes, "-m", tiny_model, flag, tmp_path / "none" / "a.png")
         assert (ran.code, ran.out) == (USAGE, "") and "folder does not exist" in ran.one_sentence()
 
-    @pytest.mark.parametrize("flag", ["-o", "--plot"])
-    def test_a_folder_in_its_place(self, mambamia, bikes, tiny_model, tmp_path, flag):
+    @pytest.mark.parametrize("command, flag", [("summarize", "-o"), ("scenes", "--plot"), ("scenes", "--embed-chapters")])
+    def test_a_folder_in_its_place(self, mambamia, bikes, tiny_model, tmp_path, command, flag):
         (tmp_path / "a.png").mkdir()
-        ran = mambamia("scenes", bikes, "-m", tiny_model, flag, tmp_path / "a.png")
+        (tmp_path / "a.mkv").mkdir()
+        ran = mambamia(command, bikes, "-m", tiny_model, flag, tmp_path / ("a.mkv" if "embed" in flag else "a.png"))
         assert (ran.code, ran.out) == (USAGE, "") and "is a folder" in ran.one_sentence()
 
     @pytest.mark.skipif(not os.path.exists("/proc/self"), reason="needs a folder that nobody may write to")

@@ -18,9 +18,9 @@ DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "
 
 @pytest.fixture(autouse=True)
 def fresh():
-    kernels.kernels_for.cache_clear()
+    kernels._chosen.clear()
     yield
-    kernels.kernels_for.cache_clear()
+    kernels._chosen.clear()
 
 
 def test_cpu_says_once_why_it_uses_torch(caplog):
@@ -94,6 +94,23 @@ def test_conv_layout(with_tail, reverse):
     got = kernels.fused_conv_silu(causal_conv1d, x, weight, bias, tail=tail, reverse=reverse)
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("channels", "kernel", "used"), [(16, 4, True), (12, 4, False), (16, 5, False)])
+def test_sizes_that_the_convolution_kernel_refuses_go_to_torch(monkeypatch, channels, kernel, used):
+    """It takes channels in multiples of eight and kernels of two to four."""
+    called = []
+
+    def causal_conv1d(x, weight, bias=None, activation=None):
+        called.append(x.shape)
+        return F.silu(F.conv1d(F.pad(x, (kernel - 1, 0)), weight.unsqueeze(1), bias, groups=len(weight)))[..., : x.shape[-1]]
+
+    monkeypatch.setitem(kernels._chosen, "cpu", kernels.Kernels(kernels.Kernel(None, ""), kernels.Kernel(causal_conv1d, "")))
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 9, channels), torch.randn(channels, 1, kernel), torch.randn(channels)
+    y, _ = kernels.conv_silu(x, weight, bias)
+    assert bool(called) == used
+    torch.testing.assert_close(y, depthwise_conv_silu(x, weight, bias)[0])
 
 
 def test_both_doors_lead_to_the_same_scan():

@@ -1,6 +1,7 @@
 """The text and the picture of a scenes record."""
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from mambamia_cli.records import SamplingRecord, Scene, ScenesRecord, VideoRecord
-from mambamia_cli.scenes.plot import draw, thin, ticks
+from mambamia_cli.scenes.plot import apart, draw, shown, thin, ticks
 from mambamia_cli.scenes.table import BLOCKS, Look, render, sparkline
 
 
@@ -86,3 +87,52 @@ def test_svg_is_well_formed_and_escapes_the_name():
 
 def test_the_same_record_gives_the_same_picture():
     assert draw(record()) == draw(record())
+
+
+def test_thumbnails_stand_below_the_curve_in_order_apart_and_inside_the_picture():
+    from matplotlib.image import imread
+
+    several = record(length=100.0, cuts=(2.0, 4.0, 90.0))
+    colors = ((200, 30, 200), (30, 200, 200), (200, 200, 30), (30, 160, 30))
+    thumbs = {i: np.full((90, 160, 3), color, np.uint8) for i, color in enumerate(colors)}
+    with_, without = (imread(io.BytesIO(draw(several, "png", t)))[..., :3] * 255 for t in (thumbs, None))
+    assert with_.shape[0] > without.shape[0] and with_.shape[1] == without.shape[1]
+    spans = []
+    for color in colors:
+        here = np.abs(with_ - color).max(axis=-1) < 3
+        rows, columns = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
+        assert rows[0] > without.shape[0] * 0.8 and np.ptp(columns) / np.ptp(rows) == pytest.approx(16 / 9, rel=0.03)
+        spans.append((columns[0], columns[-1]))
+    assert all(a[1] + 10 < b[0] for a, b in pairwise(spans)) and spans[0][0] > 0 and spans[-1][1] < with_.shape[1] - 1
+
+
+def test_of_many_scenes_as_many_are_shown_as_have_room():
+    few, many = record(length=100.0, cuts=(30.0, 60.0)), record(length=10000.0, cuts=tuple(range(10, 9990, 10)))
+    assert shown(few) == [0, 1, 2]
+    assert 8 <= len(shown(many)) <= 16 and np.ptp(np.diff(shown(many))) <= 1
+
+
+@pytest.mark.parametrize("middles", [[1, 1, 1], [0, 0.1, 9.9, 10], [5], [2, 3, 4, 5, 6]])
+def test_apart_moves_things_no_further_than_they_must(middles):
+    placed = apart(middles, [0.5] * len(middles), 0, 10)
+    assert all(b - a >= 1.0999 for a, b in pairwise(placed)) and placed[0] >= 0.5 and placed[-1] <= 9.5
+    assert [p for p, m in zip(placed, middles, strict=True) if m == 5 and len(middles) == 1] in ([], [5])
+
+
+def test_a_gradual_transition_is_a_span():
+    from matplotlib.image import imread
+
+    soft = record(length=100.0, cuts=(50.0,))
+    scenes = (soft.scenes[0], replace(soft.scenes[1], transition="dissolve", transition_start=40.0, transition_end=60.0))
+    hard, span = (imread(io.BytesIO(draw(r)))[..., :3] for r in (soft, replace(soft, scenes=scenes)))
+    changed = np.flatnonzero(np.abs(hard - span).max(axis=(0, 2)) > 0.02)
+    assert np.ptp(changed) / hard.shape[1] == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_record_of_three_hours_is_drawn_in_seconds():
+    import time
+
+    many = record(length=10800.0, cuts=tuple(range(10, 10790, 10)))
+    began = time.process_time()
+    draw(many)
+    assert time.process_time() - began < 20  # 2 s; a call a marker took ten times that
