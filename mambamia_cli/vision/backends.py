@@ -31,6 +31,7 @@ class Backend(Protocol):
 
     name: str
     batch: int  # frames a call: more only takes more memory
+    apart: bool  # it computes in threads of its own, not torch's
 
     def run(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames (m, 3, 224, 224) uint8, m > 0 -> patches (m, 49, 432) and logits (m, 1000), float32, on the CPU."""
@@ -42,6 +43,7 @@ class TorchBackend:
 
     name = "torch"
     batch = 8
+    apart = False
 
     def __init__(self, model: EfficientNetLite0, *, device: str = "cpu", threads: int | None = None):
         self.device, self.threads = torch.device(device), threads
@@ -63,6 +65,7 @@ class OnnxBackend:
 
     name = "onnxruntime"
     batch = 32
+    apart = True
 
     def __init__(self, model: EfficientNetLite0, *, threads: int | None = None):
         import onnxruntime
