@@ -120,6 +120,7 @@ def watch(
     models.enter("watch")
     stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=chosen.overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
     backoff = Backoff(models.encoder, stream, chosen.chunk)
+    held = _Held(backoff)
     anchors, delta, times = AnchorStore() if keep_anchors else None, [], []
     evidence, signatures = EvidenceStream(), SignatureStream()
 
@@ -137,7 +138,7 @@ def watch(
     with (open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None) as frames, torch.inference_mode(),
           _few_threads(4 if apart else 1)):  # fmt: skip
         closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
-        for chunk, patches in _encoded(frames, backoff, clock, beside=apart):  # patches (m, n, d_vision)
+        for chunk, patches in _encoded(frames, held, clock, beside=apart):  # patches (m, n, d_vision)
             clock.time("compare", lambda: evidence.push(chunk.frames))  # noqa: B023
             signatures.push(clock.time("encode", lambda: _mean_patch(patches)))  # noqa: B023
             times += chunk.times
@@ -161,7 +162,7 @@ def watch(
                  took=time.perf_counter() - began, closeup=closeup)  # fmt: skip
 
 
-def _encoded(frames: "FrameStream", backoff: Backoff, clock: "_Clock", *, beside: bool) -> Iterator[tuple["FrameChunk", "Tensor"]]:
+def _encoded(frames: "FrameStream", held: "_Held", clock: "_Clock", *, beside: bool) -> Iterator[tuple["FrameChunk", "Tensor"]]:
     """(chunk, its patches (m, n, d_vision)), in order.
 
     beside: encoded in a thread of its own, while the caller compresses the chunk before.
@@ -171,7 +172,7 @@ def _encoded(frames: "FrameStream", backoff: Backoff, clock: "_Clock", *, beside
     from mambamia_cli.video.channel import Channel
 
     def pairs() -> Iterator[tuple["FrameChunk", "Tensor"]]:
-        chunks, held = iter(frames), _Held(backoff)
+        chunks = iter(frames)
         while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
             yield chunk, clock.time("encode", lambda: held.encode(chunk.frames))
 
@@ -195,18 +196,18 @@ class _Held:
 
     def __init__(self, backoff: Backoff):
         self._backoff = backoff
-        self._frame: np.ndarray | None = None
-        self._patches: Tensor | None = None
+        self._chunk: Tensor | None = None  # the frames given last
+        self._patches: Tensor | None = None  # of the last of them
 
     def encode(self, frames: np.ndarray) -> "Tensor":
         """frames (m, H, W, 3) uint8, those that follow the ones given before -> patches (m, n, d_vision)."""
         import torch
 
-        before = [self._frame, *frames[:-1]]
+        before = [None if self._chunk is None else self._chunk[-1].numpy(), *frames[:-1]]
         new = np.array([last is None or not np.array_equal(last, frame) for last, frame in zip(before, frames, strict=True)])  # (m,)
-        self._frame = frames[-1]
+        self._chunk = torch.from_numpy(frames)
         if new.all():
-            patches = self._backoff.encode(torch.from_numpy(frames).permute(0, 3, 1, 2))  # from (m, 3, H, W) uint8
+            patches = self._backoff.encode(self._chunk.permute(0, 3, 1, 2))  # from (m, 3, H, W) uint8
         else:
             known = [] if self._patches is None else [self._patches]
             if new.any():

@@ -11,7 +11,7 @@ from torch import Tensor
 from mambamia_cli.errors import ModelError
 from mambamia_cli.models.cache import sha256_of
 from mambamia_cli.models.registry import ENTRIES, resolve
-from mambamia_cli.vision.backends import OnnxBackend, choose
+from mambamia_cli.vision.backends import choose
 from mambamia_cli.vision.efficientnet import CLASSES, INPUT_SIZE, STRIDE16_WIDTH, STRIDE32_WIDTH, EfficientNetLite0
 from mambamia_cli.vision.encoder import EMBEDDED, check_frames
 
@@ -29,7 +29,7 @@ class EmbeddedEncoder:
     def __init__(self, *, device: str = "cpu", threads: int | None = None):
         self.revision = WEIGHTS_SHA256[:12]
         self.backend = choose(load_network(), device=device, threads=threads)
-        self.apart = isinstance(self.backend, OnnxBackend)
+        self.apart = self.backend.apart
         """Whether it computes outside of torch, in threads of its own, so that torch may compute something else meanwhile."""
 
     def encode(self, frames: Tensor) -> Tensor:
