@@ -184,7 +184,7 @@ def _encoded(frames: "FrameStream", held: "_Held", clock: "_Clock", *, beside: b
     if not beside:
         yield from pairs()
         return
-    channel = Channel(produce, 1, "mambamia-encode")
+    channel = Channel(produce, 3, "mambamia-encode")  # a window is compressed at one go: so much is encoded meanwhile
     try:
         yield from channel
     finally:
