@@ -119,8 +119,7 @@ class Asking:
             return None
         chances = [t.chance for t in things if t.name == text] or [t.chance for t in things]
         ranges = [Evidence(round(t.start, 3), round(t.end, 3), timecode(t.start), round(t.chance, 4)) for t in things]
-        confidence = math.prod(chances) if intent.kind == "count" else min(chances)
-        return Reply(Answer(text, "evidence", 0.0), None, tuple(sorted(ranges, key=lambda r: -r.score)), confidence)
+        return Reply(Answer(text, "evidence", 0.0), None, tuple(sorted(ranges, key=lambda r: -r.score)), math.prod(chances))
 
     def _weighed(self, answer: Answer, intent: Intent, seen: Sightings | None) -> tuple[Answer, float | None]:
         """The language model's choice weighed with the evidence: -> answer, confidence."""
