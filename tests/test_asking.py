@@ -94,7 +94,7 @@ def test_what_is_recognised_answers_a_question_that_names_nothing(video, monkeyp
     monkeypatch.setattr("mambamia_cli.pipeline.survey.named", lambda *parts: things)
     video._named.clear()
     record = video.ask("What objects appear, in order?")
-    assert record.answer == "cat and dog" and record.confidence == pytest.approx(0.45)  # all of it must be right
+    assert record.answer == "cat and dog" and record.confidence is None  # there may be more
     assert video.ask("What appears last?").confidence == pytest.approx(0.5)
     assert [(e.start, e.end) for e in record.evidence] == [(1.0, 2.0), (4.0, 5.0)]
 
