@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from mambamia_cli import open_video
-from mambamia_cli.pipeline import Models, asking
+from mambamia_cli.pipeline import Models, asking, sightings
+from mambamia_cli.pipeline.ordering import Named
 from mambamia_cli.pipeline.sightings import Sightings
 
 TIMES = np.arange(32) / 4
 SEEN = {"cat": (4, 6.0), "dog": (16, 5.0), "car": (24, 4.0), "fox": (10, -6.0)}  # frame and log-odds; the fox is not there
-WORDS = ("cat", "dog", "car", "fox", "owl")
+WORDS = ("cat", "dog", "car", "fox", "owl", "Model T")
+look_for = sightings.look_for  # before the tests put their own in its place
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,25 @@ def test_of_things_that_are_not_seen_none_is_told_as_sure(video):
 def test_a_question_of_another_kind_is_the_language_models(video):
     record = video.ask("Why is it so?", max_tokens=4)
     assert record.finish in ("length", "stop", "repeat") and record.confidence is None
+
+
+def test_what_is_recognised_answers_a_question_that_names_nothing(video, monkeypatch):
+    things = (Named("cat", 1.0, 2.0, 0.9), Named("dog", 4.0, 5.0, 0.5))
+    monkeypatch.setattr("mambamia_cli.pipeline.survey.named", lambda *parts: things)
+    video._named.clear()
+    record = video.ask("What objects appear, in order?")
+    assert record.answer == "cat and dog" and record.confidence is None  # there may be more
+    assert video.ask("What appears last?").confidence == pytest.approx(0.5)
+    assert [(e.start, e.end) for e in record.evidence] == [(1.0, 2.0), (4.0, 5.0)]
+
+
+def test_a_word_is_the_lexicons_however_it_is_written(video):
+    import torch
+
+    from mambamia_cli.language.matching import log_odds, smoothed
+    from mambamia_cli.language.projector import frozen_tokens
+
+    index, models = video.index(), video.models
+    tokens = frozen_tokens(models.projector, index.anchors.read(list(range(len(index.times)))))
+    wanted = smoothed(log_odds(models.lexicon, tokens, ["Model T"]), index.seconds, models.match.smooth)
+    torch.testing.assert_close(torch.from_numpy(look_for(index, models, ["model T "]).odds), wanted)

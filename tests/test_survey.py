@@ -10,7 +10,7 @@ from mambamia_cli.pipeline import Models, open_video, ordering
 from mambamia_cli.pipeline.imagenet_sight import LOOKS, Known, spread
 from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.pipeline.sightings import Sightings
-from mambamia_cli.pipeline.survey import LISTED, merged, named, pooled, survey
+from mambamia_cli.pipeline.survey import LISTED, MIDDLE, merged, named, pooled, survey
 
 
 def test_classes_of_one_name_add_up_and_what_is_common_is_taken_off():
@@ -27,7 +27,7 @@ def test_survey_of_a_street_holds_every_word_once_and_names_no_emoji(bikes, smol
     assert seen.odds.shape == (len(seen.words), len(index.times)) and np.isfinite(seen.odds).all()
     lower = [word.lower() for word in seen.words]
     assert len(set(lower)) == len(lower) and set(lower) == {w.lower() for w in models.lexicon.words} - {"scene"}
-    assert ((seen.presence > 0.5) == (seen.odds.max(1) > 0.83)).all()
+    assert ((seen.presence > 0.5) == (seen.odds.max(1) > MIDDLE)).all()
     found = [thing.name for thing in named(index, models, SecondLook(index, models))]
     assert {"car", "bicycle"} <= set(found) <= {"car", "suit", "bicycle", "motorcycle"} and found.index("car") < found.index("bicycle")
 

@@ -117,10 +117,10 @@ class Asking:
         text = ordering.told(intent, [thing.name for thing in things])
         if text is None:
             return None
-        chances = [t.chance for t in things if t.name == text] or [t.chance for t in things]
+        # Of a list or a number nothing says how likely it is to be whole: what is named is mostly there, but not all is named.
+        sure = None if intent.kind in ("list", "count") else next(t.chance for t in things if t.name == text)
         ranges = [Evidence(round(t.start, 3), round(t.end, 3), timecode(t.start), round(t.chance, 4)) for t in things]
-        confidence = math.prod(chances) if intent.kind == "count" else min(chances)
-        return Reply(Answer(text, "evidence", 0.0), None, tuple(sorted(ranges, key=lambda r: -r.score)), confidence)
+        return Reply(Answer(text, "evidence", 0.0), None, tuple(sorted(ranges, key=lambda r: -r.score)), sure)
 
     def _weighed(self, answer: Answer, intent: Intent, seen: Sightings | None) -> tuple[Answer, float | None]:
         """The language model's choice weighed with the evidence: -> answer, confidence."""

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from mambamia_cli.video import VideoInfo
 
 BAR = 0.55
-"""Agreement at which a name is told."""
+"""Agreement at which a name is told, if another look at the video finds it too."""
+
+ALONE = 0.75
+"""Agreement at which one look is enough. On 38 held-out videos of drawings over photographs all names found twice were those of the
+photographs; of what was found once, a peach was a ping-pong ball (0.55) and a balloon (0.85), a radio a traffic sign (0.59), a boot a guitar (0.64)."""
 
 LOOKS = 24
 """Moments at which ImageNet's head looks at a video: half a second apart in a short one, spread evenly over a long one."""
@@ -77,7 +81,7 @@ def recognise(look: Look, times: Sequence[float], encoder: Classifier, *, end: f
     found = []
     for word, seen in best.items():
         score = max(float(np.sqrt(score * beside[t][word])) for score, t in seen)
-        if score >= bar:
+        if score >= (bar if len(spots[word]) > 1 else max(bar, ALONE)):
             found.append(Known(words[word], score, tuple(t for _, t in spots[word])))
     return tuple(sorted(found, key=lambda thing: -thing.score))
 

@@ -52,7 +52,8 @@ def look_for(index: Index, models: Models, words: Sequence[str], second: SecondL
     from mambamia_cli.language.projector import frozen_tokens
 
     assert models.lexicon is not None and index.anchors is not None
-    language, plain = models.language, [word.strip().lower() for word in words]
+    language, spelt = models.language, {word.lower(): word for word in models.lexicon.words}
+    plain = [spelt.get(low, low) for low in (word.strip().lower() for word in words)]  # "model t" is the lexicon's "Model T"
     lexicon = models.lexicon.extended(plain, lambda word: word_point(word, language.tokenize, language.embed))
     rows, m = [], len(index.times)
     with torch.inference_mode():

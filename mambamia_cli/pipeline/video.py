@@ -273,7 +273,7 @@ class Video:
         index = self.index(default_rate=self._asking_rate())
         self.models.enter("answer")
         began = time.perf_counter()
-        second = self._second(index, finder)
+        second = self._second(index)  # whose parts are the embedded model's, as the finder's are
         seen = [sightings.look_for(index, finder, [query], second) for query in queries]
         return FindRecord(
             video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(finder),
@@ -294,11 +294,11 @@ class Video:
                 self._warn(text)
         return known
 
-    def _second(self, index: Index, models: Models | None = None) -> SecondLook | None:
+    def _second(self, index: Index) -> SecondLook | None:
         """Second looks at what was looked at; None where the encoder has left to make room for the language model."""
         if not self.models.settings.together or index.anchors is None:
             return None
-        return self._seconds.setdefault(id(index), SecondLook(index, models or self.models))
+        return self._seconds.setdefault(id(index), SecondLook(index, self.models))
 
     def _names(self, index: Index, second: SecondLook) -> tuple[Named, ...]:
         """What is seen in what was looked at, nothing being asked for; found once."""

@@ -1,11 +1,9 @@
 """`mambamia plan`: quick, without torch, from configs and headers alone."""
 
 import json
-import resource
-import subprocess
-import sys
 
 import pytest
+from fixtures.processes import cpu_seconds
 
 PAPER = ("384s", "--fps", "1", "--vision", "siglip2-so400m", "--llm", "qwen2-7b")
 
@@ -61,13 +59,8 @@ def test_it_is_quick_and_loads_no_torch(three_cuts):
         f"code = run(['plan', {str(three_cuts.path)!r}, '--device', 'cpu']); "
         "print(code, [m for m in ('torch', 'transformers', 'onnxruntime') if m in sys.modules])"
     )
-    best = float("inf")
-    for _ in range(2):  # seconds of CPU, not of the clock: the machine may be busy with something else
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert done.stdout.splitlines()[-1] == "0 []"
+    best, printed = cpu_seconds(code)
+    assert printed.splitlines()[-1] == "0 []"
     assert best < 2
 
 

@@ -1,14 +1,12 @@
 """Image-text-to-text models through the Python API and the command line: delta picks the frames, the model sees them."""
 
 import json
-import resource
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from fixtures import vlms
+from fixtures.processes import cpu_seconds
 
 from mambamia_cli import open_video
 from mambamia_cli.compressor.select import select_frames, threshold_for_budget
@@ -164,14 +162,9 @@ def test_a_plan_reads_no_weights_and_no_torch(folder, three_cuts, mambamia):
         f"code = run(['plan', {str(three_cuts.path)!r}, '-m', {str(folder)!r}, '--device', 'cpu', '--json']); "
         "print(code, [m for m in ('torch', 'transformers', 'onnxruntime', 'huggingface_hub') if m in sys.modules])"
     )
-    best = float("inf")
-    for _ in range(2):  # seconds of CPU, not of the clock: the machine may be busy with something else
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert done.stdout.splitlines()[-1] == "0 []" and best < 2
-    plan = json.loads(done.stdout[: done.stdout.rindex("}") + 1])
+    best, printed = cpu_seconds(code)
+    assert printed.splitlines()[-1] == "0 []" and best < 2
+    plan = json.loads(printed[: printed.rindex("}") + 1])
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     held = plan["parts_bytes"]["language_model"] + plan["parts_bytes"]["sight"]
     assert 0.9 * stored < held <= stored and plan["tokens"]["visual"] == 32 * 15 and plan["quant"] == "fp32"
