@@ -17,7 +17,7 @@ Where the host waits for a card, and why (tests/gpu/test_fake_cuda.py holds a ru
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -36,9 +36,17 @@ from mambamia_cli.scenes.levels import SignatureStream
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mambamia_cli.video import DecodeStats, FrameChunk, FrameStream, SampleSpec, VideoInfo
+    from mambamia_cli.video import DecodeStats, FrameStream, SampleSpec, VideoInfo
+    from mambamia_cli.video.decode import Stretch
 
 MEMORY_ANCHORS = 16 << 20  # bytes
+SHARERS = 2  # what computes all the time of a close look on a CPU: the decoder, and the encoder with the compressor
+
+ALIKE = 2.0
+"""Grey values, see `_Held`: a frame this near to the last one encoded need not be encoded for its scenes. Markers of 21 films and
+lectures were the same to the frame with and without."""
+
+BLOCK = 8  # pixels on a side
 
 
 class AnchorStore:
@@ -115,12 +123,12 @@ def watch(
     from mambamia_cli.compressor.stream import StreamingCompressor
     from mambamia_cli.scenes.refine import SIZE
     from mambamia_cli.video import open_frames
+    from mambamia_cli.video.decode import Decoder
 
     chosen, clock, began = models.settings, _Clock(), time.perf_counter()
     models.enter("watch")
     stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=chosen.overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
     backoff = Backoff(models.encoder, stream, chosen.chunk)
-    held = _Held(backoff)
     anchors, delta, times = AnchorStore() if keep_anchors else None, [], []
     evidence, signatures = EvidenceStream(), SignatureStream()
 
@@ -135,21 +143,21 @@ def watch(
         closeup.foresee(np.array([float(t) for t in times[: len(known)]]), known, evidence.so_far())
 
     apart = getattr(models.encoder, "apart", False)
-    with (open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None) as frames, torch.inference_mode(),
-          _few_threads(4 if apart else 1)):  # fmt: skip
+    decoder = Decoder(threads=max(1, torch.get_num_threads() // SHARERS), smooth=False) if apart and closely else Decoder()
+    with open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None, decoder=decoder) as frames, torch.inference_mode():
         closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
-        for chunk, patches in _encoded(frames, held, clock, beside=apart):  # patches (m, n, d_vision)
-            clock.time("compare", lambda: evidence.push(chunk.frames))  # noqa: B023
-            signatures.push(clock.time("encode", lambda: _mean_patch(patches)))  # noqa: B023
-            times += chunk.times
-            outputs = clock.time("compress", lambda: backoff.push(patches))  # noqa: B023
-            take(outputs)
-            if closeup is not None:
-                closeup.add(chunk.every)
-                if outputs:
-                    clock.time("refine", foresee)
-            begin = spec.start or Fraction(0)
-            progress("watching", float(times[-1] - begin), float(end - begin) if end is not None else None)
+        with _shared(models.encoder) if apart else nullcontext():
+            for seen in _encoded(frames, _Held(backoff, ALIKE if closely else 0.0), evidence, clock, ahead=ceil(chosen.window / chosen.chunk) if apart else 0):
+                signatures.push(clock.time("encode", lambda: _mean_patch(seen.patches)))  # noqa: B023
+                times += seen.times
+                outputs = clock.time("compress", lambda: backoff.push(seen.patches))  # noqa: B023
+                take(outputs)
+                if closeup is not None:
+                    closeup.add(seen.every)
+                    if outputs:
+                        clock.time("refine", foresee)
+                begin = spec.start or Fraction(0)
+                progress("watching", float(times[-1] - begin), float(end - begin) if end is not None else None)
         stats = frames.stats
         if not times:
             raise InputError(f"{path} has no frame that can be decoded", "check that it plays, or convert it")
@@ -162,29 +170,39 @@ def watch(
                  took=time.perf_counter() - began, closeup=closeup)  # fmt: skip
 
 
-def _encoded(frames: "FrameStream", held: "_Held", clock: "_Clock", *, beside: bool) -> Iterator[tuple["FrameChunk", "Tensor"]]:
-    """(chunk, its patches (m, n, d_vision)), in order.
+@dataclass(frozen=True)
+class _Seen:
+    """What is left of a chunk of frames once it is encoded."""
 
-    beside: encoded in a thread of its own, while the caller compresses the chunk before.
+    times: tuple[Fraction, ...]
+    patches: "Tensor"  # (m, n, d_vision)
+    every: "Stretch | None"
+
+
+def _encoded(frames: "FrameStream", held: "_Held", evidence: EvidenceStream, clock: "_Clock", *, ahead: int) -> Iterator[_Seen]:
+    """The chunks in order, their pixels measured and encoded.
+
+    ahead: so many chunks are encoded in a thread of its own while the caller compresses; 0: none, each when it is asked for.
     """
     import torch
 
     from mambamia_cli.video.channel import Channel
 
-    def pairs() -> Iterator[tuple["FrameChunk", "Tensor"]]:
-        chunks = iter(frames)
-        while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
-            yield chunk, clock.time("encode", lambda: held.encode(chunk.frames))
+    def chunks() -> Iterator[_Seen]:
+        pixels = iter(frames)
+        while (chunk := clock.time("decode", lambda: next(pixels, None))) is not None:
+            clock.time("compare", lambda: evidence.push(chunk.frames))
+            yield _Seen(chunk.times, clock.time("encode", lambda: held.encode(chunk.frames)), chunk.every)
 
     def produce(put: Callable[[Any], None]) -> None:
         with torch.inference_mode():
-            for pair in pairs():
-                put(pair)
+            for seen in chunks():
+                put(seen)
 
-    if not beside:
-        yield from pairs()
+    if not ahead:
+        yield from chunks()
         return
-    channel = Channel(produce, 3, "mambamia-encode")  # a window is compressed at one go: so much is encoded meanwhile
+    channel = Channel(produce, ahead, "mambamia-encode")  # a window is compressed at one go: the next is encoded meanwhile
     try:
         yield from channel
     finally:
@@ -192,22 +210,23 @@ def _encoded(frames: "FrameStream", held: "_Held", clock: "_Clock", *, beside: b
 
 
 class _Held:
-    """Encodes what is new: a frame that equals the one before, pixel for pixel, has its patches."""
+    """Encodes what is new: a frame that equals the last one encoded has its patches.
 
-    def __init__(self, backoff: Backoff):
-        self._backoff = backoff
-        self._chunk: Tensor | None = None  # the frames given last
-        self._patches: Tensor | None = None  # of the last of them
+    near: grey values by which the 8 x 8 pixel blocks of a frame may differ from that one's, on the mean of each block.
+    """
+
+    def __init__(self, backoff: Backoff, near: float):
+        self._backoff, self._near = backoff, near
+        self._frame: np.ndarray | None = None  # the frame encoded last
+        self._patches: Tensor | None = None  # its patches, (1, n, d_vision)
 
     def encode(self, frames: np.ndarray) -> "Tensor":
         """frames (m, H, W, 3) uint8, those that follow the ones given before -> patches (m, n, d_vision)."""
         import torch
 
-        before = [None if self._chunk is None else self._chunk[-1].numpy(), *frames[:-1]]
-        new = np.array([last is None or not np.array_equal(last, frame) for last, frame in zip(before, frames, strict=True)])  # (m,)
-        self._chunk = torch.from_numpy(frames)
+        new = np.array([self._is_new(frame) for frame in frames])  # (m,)
         if new.all():
-            patches = self._backoff.encode(self._chunk.permute(0, 3, 1, 2))  # from (m, 3, H, W) uint8
+            patches = self._backoff.encode(torch.from_numpy(frames).permute(0, 3, 1, 2))  # from (m, 3, H, W) uint8
         else:
             known = [] if self._patches is None else [self._patches]
             if new.any():
@@ -218,17 +237,36 @@ class _Held:
         self._patches = patches[-1:].clone()
         return patches
 
+    def _is_new(self, frame: np.ndarray) -> bool:
+        """Whether a frame must be encoded; it is then the one that those after it are compared with."""
+        if self._frame is not None and _farthest(self._frame, frame) <= self._near:
+            return False
+        self._frame = frame.copy() if self._near else frame
+        return True
+
+
+def _farthest(one: np.ndarray, other: np.ndarray) -> float:
+    """The greatest mean difference of an 8 x 8 block of two frames (H, W, 3) uint8, in grey values; blocks at the right and
+    the bottom may be smaller, and count as if they were not."""
+    apart = np.maximum(one, other) - np.minimum(one, other)
+    high, wide = -(-apart.shape[0] // BLOCK) * BLOCK, -(-apart.shape[1] // BLOCK) * BLOCK
+    if apart.shape[:2] != (high, wide):
+        apart = np.pad(apart, ((0, high - apart.shape[0]), (0, wide - apart.shape[1]), (0, 0)))
+    lines = apart.reshape(high // BLOCK, BLOCK, wide * 3).sum(1, dtype=np.uint16)  # (H / 8, W * 3)
+    return float(lines.reshape(high // BLOCK, wide // BLOCK, BLOCK * 3).sum(-1).max()) / (BLOCK * BLOCK * 3)
+
 
 @contextmanager
-def _few_threads(part: int) -> Iterator[None]:
-    """torch held to one of `part` of its threads. Where others compute beside it, a thread of torch's that does not get a core
-    keeps all the rest waiting, which they do by spinning."""
+def _shared(encoder: Any) -> Iterator[None]:
+    """torch and the encoder held to their part of the threads. Where others compute beside them, a thread that does not get
+    a core keeps all the rest waiting."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // part))
+    torch.set_num_threads(max(1, threads // (2 * SHARERS)))
     try:
-        yield
+        with encoder.sharing(SHARERS):
+            yield
     finally:
         torch.set_num_threads(threads)
 

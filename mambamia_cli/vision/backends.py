@@ -86,7 +86,8 @@ class OnnxBackend:
         self.sparing.only_execute_path_to_fetches = True
         graph = build(model, size=INPUT_SIZE, mean=PIXEL_MEAN, std=PIXEL_STD)
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.pool = ThreadPoolExecutor(threads or torch.get_num_threads(), "mambamia-vision")
+        self.threads = threads or torch.get_num_threads()
+        self.pool = ThreadPoolExecutor(self.threads, "mambamia-vision")
 
     def run(self, frames: Tensor, *, classify: bool = True) -> tuple[Tensor, Tensor | None]:
         pixels = frames.cpu().contiguous().numpy()  # (m, 3, H, W)
@@ -94,9 +95,22 @@ class OnnxBackend:
         wanted = ["patches", "logits"] if classify else ["patches"]
         work = partial(self.session.run, wanted, run_options=self.sparing)
         inputs = [{"frames": piece} for piece in pieces]
-        results = list(self.pool.map(work, inputs)) if len(pieces) > 1 else [work(one) for one in inputs]
+        results = list(self.pool.map(work, inputs)) if len(pieces) > 1 and self.threads > 1 else [work(one) for one in inputs]
         patches, *logits = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*results, strict=True))
         return patches, logits[0] if logits else None
+
+
+    @contextmanager
+    def sharing(self, part: int) -> Iterator[None]:
+        """Held to one of `part` of its threads."""
+        threads, pool = self.threads, self.pool
+        self.threads = max(1, threads // part)
+        self.pool = ThreadPoolExecutor(self.threads, "mambamia-vision")
+        try:
+            yield
+        finally:
+            self.pool.shutdown()
+            self.threads, self.pool = threads, pool
 
 
 def choose(model: EfficientNetLite0, *, device: str = "cpu", threads: int | None = None) -> Backend:

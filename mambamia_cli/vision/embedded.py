@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -32,6 +33,10 @@ class EmbeddedEncoder:
         self.backend = choose(load_network(), device=device, threads=threads)
         self.apart = self.backend.apart
         """Whether it computes outside of torch, in threads of its own, so that torch may compute something else meanwhile."""
+
+    def sharing(self, part: int) -> AbstractContextManager[None]:
+        """Held to one of `part` of its threads, where it computes `apart`."""
+        return self.backend.sharing(part)
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames (m, 3, 224, 224) uint8 -> patches (m, 49, 432) float32, row-major."""
