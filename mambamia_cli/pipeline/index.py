@@ -17,7 +17,7 @@ Where the host waits for a card, and why (tests/gpu/test_fake_cuda.py holds a ru
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -30,6 +30,8 @@ from mambamia_cli.errors import InputError, UsageError
 from mambamia_cli.pipeline.backoff import Backoff
 from mambamia_cli.pipeline.closeup import CloseUp
 from mambamia_cli.pipeline.engine import Models, Progress
+from mambamia_cli.pipeline.sharing import part_of_threads, shared, stand_back
+from mambamia_cli.pipeline.sparing import SparingEncoder
 from mambamia_cli.scenes.evidence import Evidence, EvidenceStream
 from mambamia_cli.scenes.levels import SignatureStream
 
@@ -40,13 +42,6 @@ if TYPE_CHECKING:
     from mambamia_cli.video.decode import Stretch
 
 MEMORY_ANCHORS = 16 << 20  # bytes
-SHARERS = 2  # what computes all the time of a close look on a CPU: the decoder, and the encoder with the compressor
-
-ALIKE = 2.0
-"""Grey values, see `_Held`: a frame this near to the last one encoded need not be encoded for its scenes. Markers of 21 films and
-lectures were the same to the frame with and without."""
-
-BLOCK = 8  # pixels on a side
 
 
 class AnchorStore:
@@ -123,7 +118,7 @@ def watch(
     from mambamia_cli.compressor.stream import StreamingCompressor
     from mambamia_cli.scenes.refine import SIZE
     from mambamia_cli.video import open_frames
-    from mambamia_cli.video.decode import Decoder
+    from mambamia_cli.video.container import PLAIN, Decoder
 
     chosen, clock, began = models.settings, _Clock(), time.perf_counter()
     models.enter("watch")
@@ -143,14 +138,14 @@ def watch(
         closeup.foresee(np.array([float(t) for t in times[: len(known)]]), known, evidence.so_far())
 
     apart = getattr(models.encoder, "apart", False)
-    decoder = Decoder(threads=max(1, torch.get_num_threads() // SHARERS), smooth=False) if apart and closely else Decoder()
+    decoder = Decoder(part_of_threads(), smooth=False) if apart and closely else PLAIN
     with open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None, decoder=decoder) as frames, torch.inference_mode():
         closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
-        with _shared(models.encoder) if apart else nullcontext():
-            for seen in _encoded(frames, _Held(backoff, ALIKE if closely else 0.0), evidence, clock, ahead=ceil(chosen.window / chosen.chunk) if apart else 0):
+        with shared(models.encoder) if apart else nullcontext(_at_once) as run:
+            for seen in _encoded(frames, SparingEncoder(backoff, close=closely), evidence, clock, ahead=ceil(chosen.window / chosen.chunk) if apart else 0):
                 signatures.push(clock.time("encode", lambda: _mean_patch(seen.patches)))  # noqa: B023
                 times += seen.times
-                outputs = clock.time("compress", lambda: backoff.push(seen.patches))  # noqa: B023
+                outputs = clock.time("compress", lambda: run(backoff.push, seen.patches))  # noqa: B023
                 take(outputs)
                 if closeup is not None:
                     closeup.add(seen.every)
@@ -179,7 +174,7 @@ class _Seen:
     every: "Stretch | None"
 
 
-def _encoded(frames: "FrameStream", held: "_Held", evidence: EvidenceStream, clock: "_Clock", *, ahead: int) -> Iterator[_Seen]:
+def _encoded(frames: "FrameStream", encoder: SparingEncoder, evidence: EvidenceStream, clock: "_Clock", *, ahead: int) -> Iterator[_Seen]:
     """The chunks in order, their pixels measured and encoded.
 
     ahead: so many chunks are encoded in a thread of its own while the caller compresses; 0: none, each when it is asked for.
@@ -192,9 +187,10 @@ def _encoded(frames: "FrameStream", held: "_Held", evidence: EvidenceStream, clo
         pixels = iter(frames)
         while (chunk := clock.time("decode", lambda: next(pixels, None))) is not None:
             clock.time("compare", lambda: evidence.push(chunk.frames))
-            yield _Seen(chunk.times, clock.time("encode", lambda: held.encode(chunk.frames)), chunk.every)
+            yield _Seen(chunk.times, clock.time("encode", lambda: encoder.encode(chunk.frames)), chunk.every)
 
     def produce(put: Callable[[Any], None]) -> None:
+        stand_back()
         with torch.inference_mode():
             for seen in chunks():
                 put(seen)
@@ -209,66 +205,8 @@ def _encoded(frames: "FrameStream", held: "_Held", evidence: EvidenceStream, clo
         channel.close()
 
 
-class _Held:
-    """Encodes what is new: a frame that equals the last one encoded has its patches.
-
-    near: grey values by which the 8 x 8 pixel blocks of a frame may differ from that one's, on the mean of each block.
-    """
-
-    def __init__(self, backoff: Backoff, near: float):
-        self._backoff, self._near = backoff, near
-        self._frame: np.ndarray | None = None  # the frame encoded last
-        self._patches: Tensor | None = None  # its patches, (1, n, d_vision)
-
-    def encode(self, frames: np.ndarray) -> "Tensor":
-        """frames (m, H, W, 3) uint8, those that follow the ones given before -> patches (m, n, d_vision)."""
-        import torch
-
-        new = np.array([self._is_new(frame) for frame in frames])  # (m,)
-        if new.all():
-            patches = self._backoff.encode(torch.from_numpy(frames).permute(0, 3, 1, 2))  # from (m, 3, H, W) uint8
-        else:
-            known = [] if self._patches is None else [self._patches]
-            if new.any():
-                known.append(self._backoff.encode(torch.from_numpy(frames[new]).permute(0, 3, 1, 2)))
-            which = np.cumsum(new) - (0 if self._patches is not None else 1)  # (m,)
-            patches = torch.cat(known)
-            patches = torch.stack([patches[i] for i in which])  # places are plain numbers: no index goes to the card
-        self._patches = patches[-1:].clone()
-        return patches
-
-    def _is_new(self, frame: np.ndarray) -> bool:
-        """Whether a frame must be encoded; it is then the one that those after it are compared with."""
-        if self._frame is not None and _farthest(self._frame, frame) <= self._near:
-            return False
-        self._frame = frame.copy() if self._near else frame
-        return True
-
-
-def _farthest(one: np.ndarray, other: np.ndarray) -> float:
-    """The greatest mean difference of an 8 x 8 block of two frames (H, W, 3) uint8, in grey values; blocks at the right and
-    the bottom may be smaller, and count as if they were not."""
-    apart = np.maximum(one, other) - np.minimum(one, other)
-    high, wide = -(-apart.shape[0] // BLOCK) * BLOCK, -(-apart.shape[1] // BLOCK) * BLOCK
-    if apart.shape[:2] != (high, wide):
-        apart = np.pad(apart, ((0, high - apart.shape[0]), (0, wide - apart.shape[1]), (0, 0)))
-    lines = apart.reshape(high // BLOCK, BLOCK, wide * 3).sum(1, dtype=np.uint16)  # (H / 8, W * 3)
-    return float(lines.reshape(high // BLOCK, wide // BLOCK, BLOCK * 3).sum(-1).max()) / (BLOCK * BLOCK * 3)
-
-
-@contextmanager
-def _shared(encoder: Any) -> Iterator[None]:
-    """torch and the encoder held to their part of the threads. Where others compute beside them, a thread that does not get
-    a core keeps all the rest waiting."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // (2 * SHARERS)))
-    try:
-        with encoder.sharing(SHARERS):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+def _at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+    return work(*arguments)
 
 
 def glance(info: "VideoInfo", spec: "SampleSpec", *, rate: Fraction, most: int) -> Index:

@@ -81,7 +81,10 @@ class Decoder:
     smooth: bool = True
 
 
-def prepare(stream, kind: str = "AUTO", decoder: Decoder = Decoder()) -> None:
+PLAIN = Decoder()
+
+
+def prepare(stream, kind: str = "AUTO", decoder: Decoder = PLAIN) -> None:
     """Set the decoder up before its first packet: libav's kind of threads, and a limit on the size of a picture."""
     stream.thread_type = kind
     stream.codec_context.thread_count = decoder.threads

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from .channel import Channel
-from .container import LIBAV_ERRORS, Decoder, open_container
+from .container import LIBAV_ERRORS, PLAIN, Decoder, open_container
 from .probe import VideoInfo, probe
 from .reader import frames_from
 from .sample import Grid, SampleSpec
@@ -68,7 +68,7 @@ def open_frames(
     chunk_frames: int = 32,
     queue_chunks: int = 2,
     every: tuple[int, int] | None = None,
-    decoder: Decoder = Decoder(),
+    decoder: Decoder = PLAIN,
 ) -> "FrameStream":
     """Open a video for streaming: iterate the result for FrameChunks of at most `chunk_frames` frames.
 

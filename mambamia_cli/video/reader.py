@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 
-from .container import LIBAV_ERRORS, Decoder, open_container, prepare, seek
+from .container import LIBAV_ERRORS, PLAIN, Decoder, open_container, prepare, seek
 
 _MAX_READ_ERRORS = 16  # demuxer errors in a row after which the rest of the file is given up
 _JUMP = Fraction(1)  # s; times that fall back by more are a new time line (joined broadcasts), by less a damaged frame
@@ -21,7 +21,7 @@ class FrameReader:
     `decoded` and `corrupt` count frames that came out and packets (or frames) that were damaged.
     """
 
-    def __init__(self, container, stream, clock: str, origin: Fraction, *, kind: str = "AUTO", decoder: Decoder = Decoder()):
+    def __init__(self, container, stream, clock: str, origin: Fraction, *, kind: str = "AUTO", decoder: Decoder = PLAIN):
         self.container, self.stream, self.clock, self.origin = container, stream, clock, origin
         self.base = Fraction(stream.time_base)
         rate = stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE
@@ -100,7 +100,7 @@ class FrameReader:
         return moment
 
 
-def frames_from(info, start: Fraction, counts=None, decoder: Decoder = Decoder()) -> Iterator[tuple["object", Fraction, Fraction]]:
+def frames_from(info, start: Fraction, counts=None, decoder: Decoder = PLAIN) -> Iterator[tuple["object", Fraction, Fraction]]:
     """(frame, seconds, seconds it lasts by its own account) from the frame on screen at `start` on.
 
     info: VideoInfo. counts: anything with `decoded` and `corrupt_packets`, kept up to date. Where the container cannot
