@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, VLM, kind_of
 from mambamia_cli.pipeline.backoff import give_back
 from mambamia_cli.plan.estimate import Settings
 from mambamia_cli.plan.limits import Limits, limits_of
-from mambamia_cli.plan.parts import Parts, of_folder, of_vlm
+from mambamia_cli.plan.parts import Parts, of_folder, of_kind
 from mambamia_cli.plan.sizes import UnknownSizes
 from mambamia_cli.scenes.peaks import PeakRule
 
@@ -72,17 +73,18 @@ class Models:
     @cached_property
     def parts(self) -> Parts | None:
         """Sizes of everything, from configs and headers: damaged ones are refused before an hour of frames is looked at.
-        None for an architecture that the plan does not know."""
+        None for an architecture that the plan does not know, and for other kinds of model (`parts_for` has theirs)."""
         if self.kind.kind != NATIVE:
-            log.info("this run is not planned: %s is no MambaMia model", self.name)
             return None
         return self._planned(lambda: of_folder(self.folder))
 
     def parts_for(self, picture: tuple[int, int]) -> Parts | None:
-        """`parts`; those of an image-text-to-text model depend on the video's (height, width)."""
-        if self.kind.kind != VLM:
+        """`parts`; those of an image-text-to-text model depend on the video's (height, width). Of a hub id that is not in the
+        cache only headers are fetched for it, so that what cannot fit is refused before it comes."""
+        if self.kind.kind == NATIVE:
             return self.parts
-        return self._planned(lambda: of_vlm(self.name, self.path, self.kind.config, picture, self.frame_size))
+        kind = replace(self.kind, path=self.path) if self.allow_pickle else self.kind  # pickles have no headers
+        return self._planned(lambda: of_kind(kind, picture, self.frame_size, hear=self.hear))
 
     def _planned(self, count: Callable[[], Parts]) -> Parts | None:
         try:
@@ -175,7 +177,9 @@ class Models:
         if self.kind.kind == UNIMAMBAMIA:
             from mambamia_cli.language.unimambamia.model import UniMambaMia
 
-            return answerers.RelativeAnswerer(self._load("model", lambda: UniMambaMia(path, self.kind.config, hear=self.hear, **options)))
+            heard = self._load("model", lambda: UniMambaMia(path, self.kind.config, hear=self.hear, **options))
+            heard.lm.prefill = self.settings.prefill
+            return answerers.RelativeAnswerer(heard)
         from mambamia_cli.language.vlm.model import VisionLanguageModel
 
         shown = self._load("model", lambda: VisionLanguageModel(path, self.kind.config, **options))

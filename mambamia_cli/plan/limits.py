@@ -136,6 +136,10 @@ def _smaller_answer(parts: Parts, task: Task, settings: Settings, limits: Limits
         packed = replace(task, quant="nf4")
         if fits(estimate.answer_need(parts, packed, settings), limits.vram, limits.ram):
             return "use --quant nf4"
+    if parts.relative is not None and parts.relative.hearing:
+        deaf = replace(parts, relative=replace(parts.relative, hearing=0))
+        if fits(estimate.answer_need(deaf, task, settings), limits.vram, limits.ram):
+            return "use --no-audio"
     return "use --device cpu or a smaller language model" if task.device != "cpu" else "use a smaller language model"
 
 
