@@ -1,5 +1,7 @@
 """The plan of UniMambaMia against what is really allocated, on tiny random checkpoints. Run with -s to see the table."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from fixtures import relatives
@@ -56,7 +58,7 @@ def test_planned_and_measured_bytes(tmp_path, talking, monkeypatch, name):
     assert expected.visual + sound == len(asked) - sum(map(len, model.texts(QUESTION)))
     assert estimate.quant_of(parts, task) == (models.language.quant, False)
     planned, answer = Tape(unified=True), estimate.answering_of(parts, task, models.settings)
-    relative.play(planned, parts.language, parts.relative, type(answer)(**(vars(answer) | {"tokens": len(asked)})), 12.0)
+    relative.play(planned, parts.language, parts.relative, replace(answer, tokens=len(asked)), 12.0)
     mine = planned.peak[HOST]
     print(f"wide {name + ' ' + quant:<32} planned {mine / 1e6:8.3f} MB, measured {real / 1e6:8.3f} MB, {mine / real - 1:+.1%}, at {counted.ops['cpu']}")
     weights = relative.weights(parts.language, parts.relative, answer)
