@@ -177,7 +177,7 @@ class Models:
         if self.kind.kind == UNIMAMBAMIA:
             from mambamia_cli.language.unimambamia.model import UniMambaMia
 
-            heard = self._load("model", lambda: UniMambaMia(path, self.kind.config, hear=self.hear, **options))
+            heard = self._load("model", lambda: UniMambaMia(path, self.kind.config, hear=self.hear, turns=not self.settings.together, **options))
             heard.lm.prefill = self.settings.prefill
             return answerers.RelativeAnswerer(heard)
         from mambamia_cli.language.vlm.model import VisionLanguageModel

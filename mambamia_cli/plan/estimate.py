@@ -144,9 +144,9 @@ def watch_need(parts: Parts, task: Task, settings: Settings) -> Need:
 def answer_need(parts: Parts, task: Task, settings: Settings) -> Need:
     tape = Tape(unified=task.device == "cpu")
     asked = answering_of(parts, task, settings)
-    with tape.hold(sum(watching.weights(parts.vision, parts.compressor, watch_of(task, settings).item)) if settings.together else 0):
+    with tape.hold(sum(watching.weights(parts.vision, parts.compressor, watch_of(task, settings).item)) if settings.together and looks(parts, task) else 0):
         if parts.relative is not None:
-            relative.play(tape, parts.language, heard(parts, task), asked, task.seconds)
+            relative.play(tape, parts.language, heard(parts, task), asked, task.seconds, turns=not settings.together)
         elif parts.sight is not None:
             seeing.play(tape, parts.language, parts.sight, asked)
         else:

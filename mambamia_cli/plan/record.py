@@ -141,6 +141,5 @@ def _card_line(found: dict[str, Any] | None, *, looks: bool) -> str:
     said += ["window in host memory"] if found["offload"] else []
     said += [f"window of {found['window']}"] if found["window"] != estimate.WINDOWS[0] else []
     said += [f"prompt read {found['prefill_rows']} rows at a time"] if found["prefill_rows"] != estimate.PREFILLS[0] else []
-    if looks:
-        said += ["all weights stay"] if found["weights_together"] else ["weights take turns"]
+    said += ["all weights stay"] if found["weights_together"] else ["weights take turns"]
     return f"{show(found['peak']):>10}  {', '.join(said)}"

@@ -1,6 +1,7 @@
 """The tape of an answer by UniMambaMia: frames -> its tower, sound -> its encoder and audio compressor, then Qwen2.
 
-All of it lies on the device together, and no delta is looked at: frames are spread evenly. Bytes are counted in the order of
+No delta is looked at: frames are spread evenly. The language model stays on the device; where memory is short, tower and encoder
+come one after the other and leave (`turns`). Bytes are counted in the order of
 language.unimambamia.senses, .model and language.transformers_lm. Letters: m frames, t tokens a frame, a audio tokens, d width.
 """
 
@@ -95,28 +96,34 @@ def weights(model: LanguageSizes, relative: RelativeSizes, asked: Answering) -> 
     return answering.weights(model, asked) + sum(senses(relative, asked))
 
 
-def play(tape: Tape, model: LanguageSizes, relative: RelativeSizes, asked: Answering, seconds: float) -> None:
+def play(tape: Tape, model: LanguageSizes, relative: RelativeSizes, asked: Answering, seconds: float, *, turns: bool = False) -> None:
     """From loading the model to the last token of the answer about `seconds` of video."""
-    held, item = weights(model, relative, asked), _item(asked)
+    turns, item = turns and not asked.cpu, _item(asked)
+    sees, hears = senses(relative, asked)
+    held = answering.weights(model, asked) + (0 if turns else sees + hears)
+    visiting, waiting = (sees, hears) if turns else (0, 0), sees + hears if turns else 0
     tape.alloc(held)
+    tape.alloc(waiting, HOST)
     if not asked.cpu:
         tape.touch(model.largest * LOADED_AT_ONCE if asked.quant in ("nf4", "fp4", "int8") else 0)
     each = relative.config.frame_tokens * model.width * item  # of a frame in the prompt
     frames = asked.kept * each
     batch = min(BATCH, asked.kept)
-    with tape.hold(frames - batch * each):
+    with tape.hold(frames - batch * each, visiting[0]):
         _look(tape, relative, model.width, batch, item, host=not asked.cpu)
-    tape.touch(frames, frames)
+    tape.touch(frames, frames, visiting[0])
     prompt = asked.tokens * model.width * item
     with tape.hold(frames):
         if relative.hearing and not relative.silent:
-            _listen(tape, relative, item, min(FEATURES, ceil(seconds * 25)), host=not asked.cpu)
+            with tape.hold(visiting[1]):
+                _listen(tape, relative, item, min(FEATURES, ceil(seconds * 25)), host=not asked.cpu)
         tape.touch(prompt - frames, prompt)  # the sound, then both woven
     with tape.hold(prompt):  # what was seen and heard is kept for the next question
         own = prompt if asked.cpu and asked.item == 4 else 0  # else the tape of the answer has it
         with tape.hold(own):
             answering.read_and_write(tape, model, asked)
     tape.alloc(-held)
+    tape.alloc(-waiting, HOST)
 
 
 def _look(tape: Tape, relative: RelativeSizes, width: int, batch: int, item: int, *, host: bool) -> None:

@@ -123,6 +123,19 @@ class TestRelative:
         record = open_video(talking, models=models).scenes(refine=False)
         assert len(record.delta) == 18 and record.tool.model == models.name
 
+    def test_its_senses_take_turns_where_the_plan_says_so(self, relative, talking, monkeypatch):
+        from mambamia_cli.language.unimambamia import model as module
+        from mambamia_cli.plan.estimate import Settings
+
+        given, made = [], module.UniMambaMia
+        monkeypatch.setattr(module, "UniMambaMia", lambda *a, **options: given.append(options["turns"]) or made(*a, **options))
+        for together in (True, False):
+            monkeypatch.setattr("mambamia_cli.pipeline.video.settle", lambda *_, together=together: Settings(together=together, prefill=512))
+            used = Models(str(relative), device="cpu", quant="fp32")
+            open_video(talking, models=used).ask(QUESTION, max_tokens=2)
+            assert used.language.prefill == 512
+        assert given == [False, True]
+
     def test_find_is_a_sentence(self, models, talking):
         with pytest.raises(UsageError, match="no lexicon .*use mambamia-tiny"):
             open_video(talking, models=models).find("guitar")

@@ -1,6 +1,7 @@
 """UniMambaMia at its published sizes on a card that is not there (fixtures/fake_cuda.py), its bytes against the plan. -s shows them."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,8 @@ def published(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hears", [True, False], ids=["hears", "deaf"])
-def test_published_sizes(hears):
+@pytest.mark.parametrize("hears, turns", [(True, False), (False, False), (True, True)], ids=["hears", "deaf", "senses take turns"])
+def test_published_sizes(monkeypatch, hears, turns):
     """32 frames and 40 s of sound through SigLIP2 so400m, the Qwen2-Audio encoder and Qwen2-7B in NF4."""
     seconds, count, max_tokens = 40.0, 32, 4
     config = read_config(Path("/nowhere"), PUBLISHED, hear=hears)
@@ -58,15 +59,18 @@ def test_published_sizes(hears):
             parent, _, leaf = name.rpartition(".")
             setattr(parts.language.get_submodule(parent), leaf, FourBit(child))
     model = UniMambaMia.__new__(UniMambaMia)
-    model.config, model.sight, model.hearing = config, parts.sight, parts.hearing
+    model.config, model.sight, model.hearing, model.device, model.turns = config, parts.sight, parts.hearing, CARD, turns
     with card() as seen, torch.inference_mode():
-        on_card(parts)
+        on_card(parts.language)
+        for sense in (parts.sight, parts.hearing) if hears else (parts.sight,):
+            on_card(sense, "cpu" if turns else CARD)
+            monkeypatch.setattr(sense, "to", partial(on_card, sense))  # fakes cannot be swapped in place, as `to` does it
         from transformers import PreTrainedTokenizerFast
 
         fast = PreTrainedTokenizerFast(tokenizer_object=small_tokenizer(), eos_token="<|im_end|>")
         model.lm = TransformersLanguageModel.around(parts.language, TransformersTokenizer(fast, frozenset({257})), name="it", quant="nf4", device=CARD, revision="x")
-        frames = model.sight(np.zeros((48, 64, 3), np.uint8) for _ in range(count))
-        sound = model.hearing([np.zeros(480_000, np.float32), np.zeros(160_000, np.float32)]) if hears else None
+        frames = model.see(np.zeros((48, 64, 3), np.uint8) for _ in range(count))
+        sound = model.hear([np.zeros(480_000, np.float32), np.zeros(160_000, np.float32)]) if hears else None
         video = model.lay_out(frames, sound)
         del frames, sound
         embeds = model.prompt(video, "what is it?")
@@ -79,7 +83,7 @@ def test_published_sizes(hears):
     assert relative.sound_tokens(sizes, count, seconds) == (64 if hears else 0)
     assert len(embeds) - asked.tokens < 60 and len(embeds) >= count * 145 + (64 if hears else 0)
     planned = Tape(unified=False)
-    relative.play(planned, language, sizes, replace(asked, tokens=len(embeds)), seconds)
+    relative.play(planned, language, sizes, replace(asked, tokens=len(embeds)), seconds, turns=turns)
     mine, real = planned.peak[DEVICE], seen.peak["cuda"]
-    print(f"UniMambaMia, published sizes, {'hears' if hears else 'deaf'}: planned {mine / 1e6:.1f} MB, counted {real / 1e6:.1f} MB, {mine / real - 1:+.1%}, at {seen.bytes.ops['cuda']}")
+    print(f"UniMambaMia, published sizes, {'hears' if hears else 'deaf'}{', by turns' * turns}: planned {mine / 1e6:.1f} MB, counted {real / 1e6:.1f} MB, {mine / real - 1:+.1%}, at {seen.bytes.ops['cuda']}")
     assert abs(mine / real - 1) < 0.10

@@ -170,6 +170,24 @@ def test_loading_holds_the_model_and_one_tensor_more(parts, tmp_path, quant):
     assert own <= counted.peak < own + 3 * largest, (own, largest, counted.peak)
 
 
+def test_senses_wait_in_host_memory_where_they_take_turns(checkpoint, model, monkeypatch):
+    """And are on the device only while they are at work, one at a time. "meta" stands for a device here."""
+    away = load(checkpoint, quant="fp32", device="meta", turns=True)
+    assert {t.device.type for t in away.lm.model.state_dict().values()} == {"meta"}
+    for sense, staying in ((away.sight, model.sight), (away.hearing, model.hearing)):
+        assert all(torch.equal(t, staying.state_dict()[name]) for name, t in sense.state_dict().items())
+    stays = load(checkpoint, quant="fp32", device="meta")
+    assert {t.device.type for m in (stays.sight, stays.hearing, stays.lm.model) for t in m.state_dict().values()} == {"meta"}
+
+    away.device, log = "cpu", []
+    for name, sense in (("sight", away.sight), ("hearing", away.hearing)):
+        move = sense.to
+        monkeypatch.setattr(sense, "to", lambda device, name=name, move=move: log.append((name, "away" if log and log[-1] == (name, "here") else "here")) or move(device))
+    pictures, sound = away.see(frames()), away.hear(windows())
+    assert log == [("sight", "here"), ("sight", "away"), ("hearing", "here"), ("hearing", "away")]
+    torch.testing.assert_close(away.lay_out(pictures, sound), model.lay_out(model.see(frames()), model.hear(windows())))
+
+
 def test_what_is_not_wanted_is_not_read(checkpoint, monkeypatch):
     read = []
     tensors = Checkpoint.tensors

@@ -6,9 +6,12 @@ is its visual tokens, its share of the sound's tokens, and one learned vector th
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,11 +47,13 @@ class UniMambaMia:
     """`lm` is the language model; `frame_tokens` those of a frame without sound. Raises ModelError, OutOfMemoryError.
 
     quant: of the language model; the towers and projectors stay in the type that it computes in. "auto" is nf4 where
-    bitsandbytes is, but float32 for a tiny one.
+    bitsandbytes is, but float32 for a tiny one. turns: tower and encoder wait in host memory, and are on the device one after
+    the other, each only while it is at work; the language model stays.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], *, name: str, quant: str = "auto", device: str = "cpu",
-                 hear: bool = True, allow_pickle: bool = False):  # fmt: skip
+                 hear: bool = True, allow_pickle: bool = False, turns: bool = False):  # fmt: skip
+        self.device, self.turns = device, turns and device != "cpu"
         self.config = read_config(folder, config, hear=hear)
         checkpoint = Checkpoint(folder, allow_pickle=allow_pickle)
         shapes = checkpoint.shapes()
@@ -58,7 +63,7 @@ class UniMambaMia:
             parts = _empty_parts(folder, self.config, shapes)
             quantize_linears(parts.language, quant, dtype)
             tied = ("language.lm_head.weight",) if parts.language.config.tie_word_embeddings else ()
-            fill(parts, checkpoint, lambda tensor: own_name(tensor, self.config), dtype=dtype, device=device, optional=tied)
+            fill(parts, checkpoint, lambda tensor: own_name(tensor, self.config), dtype=dtype, device=self._home, optional=tied)
             if tied:
                 parts.language.lm_head.weight = parts.language.model.embed_tokens.weight
         if device == "cpu":
@@ -71,6 +76,34 @@ class UniMambaMia:
         self.lm = TransformersLanguageModel.around(parts.language, tokenizer, name=name, quant=quant, device=device,
                                                    revision=revision, warnings=warnings)  # fmt: skip
         self.lm.context_length = min(self.lm.context_length, CONTEXT)
+
+    def _home(self, name: str) -> str:
+        """Where a tensor of the parts waits."""
+        return "cpu" if self.turns and not name.startswith("language.") else self.device
+
+    def see(self, frames: Iterable[np.ndarray]) -> Tensor:
+        """Pictures (H, W, 3) uint8 RGB of any size -> (m, t, d)."""
+        with self._at_work(self.sight):
+            return self.sight(frames)
+
+    def hear(self, windows: Iterable[np.ndarray]) -> Tensor:
+        """Samples at 16 kHz, window by window, of a model that hears -> (a, d)."""
+        assert self.hearing is not None
+        with self._at_work(self.hearing):
+            return self.hearing(windows)
+
+    @contextmanager
+    def _at_work(self, sense: nn.Module) -> Iterator[None]:
+        if not self.turns:
+            yield
+            return
+        sense.to(self.device)
+        try:
+            yield
+        finally:
+            sense.to("cpu")
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
 
     def lay_out(self, frames: Tensor, sound: Tensor | None) -> Tensor:
         """frames (m, t, d), sound (a, d) -> (l, d): what stands in the prompt for the video.
@@ -88,7 +121,7 @@ class UniMambaMia:
             filled = torch.cat([sound, sound[-1:].expand(share * m - len(sound), width)])
             each.append(filled.view(m, share, width))  # (m, share, d)
             sound = sound[:0]
-        each.append(self.sight.newframe.expand(m, 1, width))
+        each.append(self.sight.newframe.to(frames).expand(m, 1, width))
         return torch.cat([torch.cat(each, 1).flatten(0, 1), sound])
 
     def prompt(self, video: Tensor, question: str) -> Tensor:
