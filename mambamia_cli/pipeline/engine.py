@@ -105,7 +105,7 @@ class Models:
         """--vram-limit and --ram-limit, else what the device and the machine have free, taken before anything is loaded."""
         kind = self.device.partition(":")[0]
         vram, ram = self._limits_given
-        return limits_of(vram, ram, kind, card=free_memory(self.device) if kind == "cuda" else None)
+        return limits_of(vram, ram, kind, card=free_memory(self.device))
 
     def enter(self, stage: str) -> None:
         """Make room for "watch" or "answer": where weights take turns, those of the other stage leave the device."""
@@ -243,28 +243,30 @@ class Models:
 
 
 def pick_device(wanted: str) -> str:
-    """"auto", "cpu", "cuda", "cuda:1" or "mps" -> a device that is there.
+    """"auto", "cpu", "cuda", "cuda:1", "xpu", "xpu:1" or "mps" -> a device that is there.
 
     Raises:
         UsageError: it is not there.
     """
     import torch
 
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cuda, xpu, mps = torch.cuda.is_available(), torch.xpu.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
-        return "cuda" if cuda else "mps" if mps else "cpu"
+        return "cuda" if cuda else "xpu" if xpu else "mps" if mps else "cpu"
     kind, _, number = wanted.partition(":")
-    there = {"cpu": True, "cuda": cuda and int(number or 0) < torch.cuda.device_count(), "mps": mps}
+    there = {"cpu": True, "cuda": cuda and int(number or 0) < torch.cuda.device_count(),
+             "xpu": xpu and int(number or 0) < torch.xpu.device_count(), "mps": mps}  # fmt: skip
     if not there.get(kind, False):
         raise UsageError(f"--device {wanted} is not on this machine", "use --device auto or cpu")
     return wanted
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes free on a CUDA device; None where the driver does not say."""
+    """Bytes free on a CUDA or XPU device; None where the driver does not say."""
     import torch
 
+    kind = device.partition(":")[0]
     try:
-        return torch.cuda.mem_get_info(torch.device(device))[0]
-    except RuntimeError:
+        return getattr(torch, kind).mem_get_info(torch.device(device))[0] if kind in ("cuda", "xpu") else None
+    except (RuntimeError, AttributeError):
         return None

@@ -30,7 +30,7 @@ CARDS = (8, 12, 16, 24)  # GiB
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked for. device: "cpu", "cuda" or "mps". quant as typed. fixed_budget: the user gave --token-budget.
+    """What is asked for. device: "cpu", "cuda", "xpu" or "mps". quant as typed.
 
     question: characters of the longest one. answers: False for `scenes`, which needs no language model. sound: the video has
     some, for who hears.

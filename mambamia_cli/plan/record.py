@@ -128,6 +128,8 @@ def to_text(plan: PlanRecord) -> str:
         lines += [f"  {size + ' GiB':<10}" + _card_line(found, looks="watch" in plan.stages) for size, found in plan.fits.items()]
     if plan.expected_s is not None:
         lines += ["", f"  expected on this machine (mambamia bench gpu of {plan.benched}): " + ", ".join(f"{name} {value:g} s" for name, value in plan.expected_s.items())]
+    elif "sight" in plan.parts_bytes:
+        lines += ["", "  no time is given: mambamia bench gpu measures MambaMia models only"]
     else:
         lines += ["", "  no bench of this model on this machine, so no time is given: mambamia bench gpu"]
     return "\n".join([*lines, *(f"  {note}" for note in plan.notes)])

@@ -190,6 +190,7 @@ def test_a_plan_reads_no_weights_and_no_torch(relative, talking):
 def test_what_a_plan_shows_and_limits_refuse(mambamia, relative, talking, monkeypatch):
     shown = mambamia("plan", talking, "-m", relative, "--device", "cuda", "--vram-limit", "8GiB")
     assert shown.code == 0 and "the model's own hearing" in shown.out and "tokens of sound" in shown.out and "anchors" not in shown.out
+    assert "measures MambaMia models only" in shown.out
     deaf = json.loads(mambamia("plan", talking, "-m", relative, "--no-audio", "--json").out)
     assert deaf["tokens"]["sound"] == deaf["parts_bytes"]["hearing"] == 0
     assert json.loads(mambamia("plan", "400s", "-m", relative, "--json").out)["tokens"]["frames"] == 32

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mambamia_cli.errors import ModelError
 from mambamia_cli.language.loading import empty, fill, quantize_linears
-from mambamia_cli.language.model import memory_guard
+from mambamia_cli.language.model import free_cached, memory_guard
 from mambamia_cli.language.packing import source_identity
 from mambamia_cli.language.tokenizer import TransformersTokenizer
 from mambamia_cli.language.transformers_lm import TransformersLanguageModel, resolve_quant, unpack_odd_rows
@@ -102,8 +102,7 @@ class UniMambaMia:
             yield
         finally:
             sense.to("cpu")
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            free_cached()
 
     def lay_out(self, frames: Tensor, sound: Tensor | None) -> Tensor:
         """frames (m, t, d), sound (a, d) -> (l, d): what stands in the prompt for the video.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mambamia_cli.errors import OutOfMemoryError, UsageError
 from mambamia_cli.language.generation import Generation, GenerationOptions
-from mambamia_cli.language.model import memory_guard
+from mambamia_cli.language.model import free_cached, memory_guard
 from mambamia_cli.language.tokenizer import TransformersTokenizer, stop_ids_of
 from mambamia_cli.language.transformers_lm import LEAST_PREFILL, NO_LIMIT, PREFILL, REMEDY, cut_back, resolve_quant
 from mambamia_cli.language.vlm.loading import load, read_config
@@ -200,8 +200,7 @@ class VisionLanguageModel:
                 cut_back(read.cache, done)  # layers that had taken the piece up already
             except RuntimeError:
                 read.cache, done = None, 0
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        free_cached()
         return done
 
     def _positions(self, prompt: Shown) -> tuple[Tensor, int] | None:
