@@ -115,6 +115,7 @@ def test_ask(tmp_path, film, monkeypatch, name):
     answered, kept, tokens = answer(models, index, quant)
 
     for seen, known_moves in ((watched, WATCHING), (answered, ANSWERING)):
+        print(f"{name}, {'watching' if seen is watched else 'answering'}\n{seen.told()}")
         assert not seen.mixed
         assert seen.places(seen.widened) <= WIDE
         for (place, way), count in seen.moves.items():
