@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError, UsageError
+from mambamia_cli.models.checkpoint import Checkpoint
 from mambamia_cli.models.folder import ModelFolder, read_folder
 from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, VLM, kind_of
 from mambamia_cli.pipeline.backoff import give_back
@@ -84,6 +85,8 @@ class Models:
         if self.kind.kind == NATIVE:
             return self.parts
         kind = replace(self.kind, path=self.path) if self.allow_pickle else self.kind  # pickles have no headers
+        if kind.path is not None:
+            Checkpoint(kind.path, allow_pickle=self.allow_pickle)  # a missing shard, or a pickle, is refused before the video is looked at
         return self._planned(lambda: of_kind(kind, picture, self.frame_size, hear=self.hear))
 
     def _planned(self, count: Callable[[], Parts]) -> Parts | None:

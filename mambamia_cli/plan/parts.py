@@ -15,6 +15,7 @@ from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError
 from mambamia_cli.language.unimambamia.config import read_config
 from mambamia_cli.models import hub, vlm
+from mambamia_cli.models.checkpoint import PICKLED
 from mambamia_cli.models.folder import read_folder
 from mambamia_cli.models.kinds import EYE, VLM, ModelKind
 from mambamia_cli.models.registry import ENTRIES, resolve
@@ -107,6 +108,8 @@ def of_vlm(name: str, folder: Path, config: dict[str, Any], picture: tuple[int, 
     `longest` pixels at most. `found`: its tensors, where its weights are not in the folder. Raises ModelError for missing or
     damaged files, UnknownSizes."""
     found, pictures = _present(folder) if found is None else found, vlm.picture_config(folder, name)
+    if not found:
+        raise UnknownSizes(f"the weights of {name} have no safetensors headers to plan with", "convert them to safetensors")
     if not config.get("vision_config"):
         raise UnknownSizes(f"the config.json of {name} does not give the size of its pictures", "fetch the model again")
     config = completed(config, found)
@@ -129,7 +132,7 @@ def of_relative(name: str, folder: Path, config: dict[str, Any], found: list[Ent
 def _present(folder: Path) -> list[Entry]:
     """The tensors of a folder's safetensors. Raises ModelError when a file of theirs is missing, and there are no pickles."""
     for file in hub.weight_files(folder):
-        if not (folder / file).is_file() and not any(any(folder.glob(pattern)) for pattern in hub.PICKLES):
+        if not (folder / file).is_file() and not any(any(folder.glob(pattern)) for pattern in PICKLED):
             raise ModelError(f"{folder} lacks {file}", "fetch the model again")
     return entries(folder)
 

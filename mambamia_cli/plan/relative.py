@@ -51,7 +51,7 @@ def sizes_of(name: str, config: RelativeConfig, entries: list[Entry]) -> tuple[R
             part, _, rest = own.partition(".")
             found[part].append(Entry(rest, entry.shape, entry.dtype))
     if not found["sight"] or not found["language"]:
-        raise UnknownSizes(f"the weights of {name} have no safetensors headers to plan with", "fetch the model again")
+        raise UnknownSizes(f"the weights of {name} have no safetensors headers to plan with", "convert them to safetensors")
     text = {**config.text, "tie_word_embeddings": bool(config.text.get("tie_word_embeddings", False))}
     text["max_position_embeddings"] = min(int(text.get("max_position_embeddings") or CONTEXT), CONTEXT)
     counts = {part: sum(entry.elements for entry in own) for part, own in found.items()}

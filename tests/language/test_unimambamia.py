@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
-from mambamia_cli.errors import ModelError
+from mambamia_cli.errors import ModelError, OutOfMemoryError
 from mambamia_cli.language.transformers_lm import bitsandbytes_config
 from mambamia_cli.language.unimambamia.model import UniMambaMia
 from mambamia_cli.models.checkpoint import Checkpoint
@@ -186,6 +186,26 @@ def test_senses_wait_in_host_memory_where_they_take_turns(checkpoint, model, mon
     pictures, sound = away.see(frames()), away.hear(windows())
     assert log == [("sight", "here"), ("sight", "away"), ("hearing", "here"), ("hearing", "away")]
     torch.testing.assert_close(away.lay_out(pictures, sound), model.lay_out(model.see(frames()), model.hear(windows())))
+
+
+def test_out_of_memory_halves_the_frames_and_goes_on(checkpoint, model, monkeypatch):
+    wanted, narrow, given = model.see(frames(10)), load(checkpoint, quant="fp32"), []
+    tokens = narrow.sight._tokens
+
+    def few(pixels, most=3):
+        if len(pixels) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+        given.append(len(pixels))
+        return tokens(pixels)
+
+    monkeypatch.setattr(narrow.sight, "_tokens", few)
+    torch.testing.assert_close(narrow.see(frames(10)), wanted, rtol=1e-4, atol=1e-4)
+    assert given == [2] * 5 and narrow.sight.batch == 2
+    for sense, give, said in ((narrow.sight, lambda: narrow.see(frames(3)), "looking at the frames"), (narrow.hearing, lambda: narrow.hear(windows(2)), "listening to the sound")):
+        monkeypatch.setattr(sense, "_tokens" if sense is narrow.sight else "features", lambda *_: few(range(9)))
+        with pytest.raises(OutOfMemoryError, match=f"memory ran out while {said}") as gone:
+            give()
+        assert gone.value.exit_code == 6 and "--no-audio" in gone.value.hint
 
 
 def test_what_is_not_wanted_is_not_read(checkpoint, monkeypatch):

@@ -22,7 +22,7 @@ from mambamia_cli.language.packing import source_identity
 from mambamia_cli.language.tokenizer import TransformersTokenizer
 from mambamia_cli.language.transformers_lm import TransformersLanguageModel, resolve_quant, unpack_odd_rows
 from mambamia_cli.language.unimambamia.config import CONTEXT, SYSTEM, RelativeConfig, own_name, read_config, state_size
-from mambamia_cli.language.unimambamia.senses import Hearing, Sight
+from mambamia_cli.language.unimambamia.senses import REMEDY, Hearing, Sight
 from mambamia_cli.models.checkpoint import Checkpoint
 
 _END = "<|im_end|>"
@@ -83,13 +83,13 @@ class UniMambaMia:
 
     def see(self, frames: Iterable[np.ndarray]) -> Tensor:
         """Pictures (H, W, 3) uint8 RGB of any size -> (m, t, d)."""
-        with self._at_work(self.sight):
+        with memory_guard("looking at the frames", REMEDY), self._at_work(self.sight):
             return self.sight(frames)
 
     def hear(self, windows: Iterable[np.ndarray]) -> Tensor:
         """Samples at 16 kHz, window by window, of a model that hears -> (a, d)."""
         assert self.hearing is not None
-        with self._at_work(self.hearing):
+        with memory_guard("listening to the sound", REMEDY), self._at_work(self.hearing):
             return self.hearing(windows)
 
     @contextmanager
