@@ -163,4 +163,4 @@ def _listen(tape: Tape, relative: RelativeSizes, item: int, features: int, *, ho
     x = length * config.audio_hidden * item
     with tape.hold(features * d * item, x):
         tape.touch(x)
-        watching._branch(tape, made, Watch(1, item=item, cpu=not host), length, config.audio_hidden, inner, relative.state, 1, True)
+        watching._branch(tape, made, Watch(1, item=item, cpu=not host), length, config.audio_hidden, inner, relative.state, 1, True, 1)
