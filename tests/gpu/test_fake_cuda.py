@@ -159,7 +159,7 @@ def test_paper_sizes(tmp_path, monkeypatch, settings):
     answered, kept, tokens = answer(models, index, "nf4")
     assert not watched.mixed and not watched.reads and not answered.mixed
     # Float32 rows are bounded, whatever the chunk.
-    assert max(size for (place, _), size in watched.widened.items() if place != "compressor/ssd.py:ssd_scan") <= 64 << 20
+    assert max(size for (place, _), size in watched.widened.items() if place != "compressor/ssd.py:ssd_scan") <= 65 << 20
     check_plan("so400m, paper's compressor, Qwen2-7B nf4", models, "nf4", watched, answered, kept, tokens, frames=frames)
 
 
