@@ -149,10 +149,9 @@ def no_odds(lexicon, tokens, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [Settings(), Settings(chunk=16, offload=True)], ids=["on the card", "offloaded"])
-def test_paper_sizes(tmp_path, monkeypatch, settings):
-    """SigLIP2 so400m, the paper's compressor and Qwen2-7B in NF4 over 96 frames: what `mambamia plan` says is counted."""
-    frames = 96
+@pytest.mark.parametrize("settings, frames", [(Settings(), 384), (Settings(chunk=16, offload=True), 96)], ids=["on the card", "offloaded"])
+def test_paper_sizes(tmp_path, monkeypatch, settings, frames):
+    """SigLIP2 so400m, the paper's compressor and Qwen2-7B in NF4 over a whole window: what `mambamia plan` says is counted."""
     film = videos.write_video(tmp_path / "film.mp4", ((videos.RED, frames // 16), (videos.BLUE, frames // 16)), fps=8, textured=True).path
     folder = write(tmp_path / "model", SO400M, CompressorConfig.paper(), QWEN2_7B, each=24)
     models, index, watched = look(folder, film, settings, monkeypatch)
