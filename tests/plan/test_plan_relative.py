@@ -8,10 +8,13 @@ from fixtures import relatives
 from fixtures.sounds import chirp, write_with_sound
 
 from mambamia_cli.bench.memory import TensorBytes
+from mambamia_cli.errors import OutOfMemoryError, UsageError
+from mambamia_cli.models.kinds import kind_of
 from mambamia_cli.pipeline import Models, open_video
 from mambamia_cli.pipeline.answer import generate, kept_frames, prompt
-from mambamia_cli.plan import estimate, relative
+from mambamia_cli.plan import estimate, limits, relative
 from mambamia_cli.plan.estimate import Settings, Task
+from mambamia_cli.plan.parts import of_kind
 from mambamia_cli.plan.tape import HOST, Tape
 
 QUESTION, MAX_TOKENS = "what is it?", 4
@@ -65,3 +68,27 @@ def test_planned_and_measured_bytes(tmp_path, talking, monkeypatch, name):
     held = sum(t.untyped_storage().nbytes() for m in (models.language.model, *senses) for t in m.parameters())
     assert abs(weights / held - 1) < 0.02
     assert abs(mine / real - 1) < 0.10
+
+
+def test_what_a_limit_comes_to(tmp_path):
+    """Senses take turns where they do not fit together, sound is given up by the user alone, and a limit is never passed."""
+    folder = relatives.write_relative(tmp_path / "model", relatives.Parts())
+    found = of_kind(kind_of(str(folder)), (96, 128))
+    found = replace(found, relative=replace(found.relative, sight=400_000_000, hearing=700_000_000))  # 0.8 and 1.4 GB
+    task = Task(48, 600.0, (96, 128), "cuda", "bf16", MAX_TOKENS)
+    room = limits.settle(found, task, limits.Limits(vram=4 << 30))
+    tight = limits.settle(found, task, limits.Limits(vram=2_000_000_000))
+    assert room.together and not tight.together
+    together, turns = (estimate.answer_need(found, task, settings) for settings in (room, tight))
+    assert together.device > 2_200_000_000 and 1_400_000_000 < turns.device <= 2_000_000_000
+    assert turns.host - together.host > 2_000_000_000, "the senses wait there"
+    with pytest.raises(OutOfMemoryError, match="use --no-audio"):
+        limits.settle(found, task, limits.Limits(vram=1_200_000_000, vram_words="the GPU has"))
+    with pytest.raises(OutOfMemoryError, match="--device cpu or a smaller language model"):
+        limits.settle(found, task, limits.Limits(vram=500_000_000, vram_words="the GPU has"))
+    assert limits.settle(found, replace(task, answers=False), limits.Limits(vram=500_000_000)).chunk == 32  # scenes need the eye alone
+    assert list(estimate.needs(found, task, tight)) == ["answer"] and estimate.prompt(found, task, tight).kept == 32
+    silent = estimate.prompt(found, replace(task, sound=False), tight)
+    assert silent.tokens < estimate.prompt(found, task, tight).tokens and silent.visual == 32 * 17
+    with pytest.raises(UsageError, match="less than one frame's 17 tokens"):
+        estimate.prompt(found, replace(task, token_budget=16), tight)
