@@ -128,23 +128,25 @@ class StreamingCompressor:
         return CompressorOutput(output.anchors[0, :step].clone(), output.delta[0, :step].clone())
 
     def _compress(self, patches: Tensor, step: int) -> tuple[CompressorOutput, list[MixerState | None]]:
-        """patches (1, m, n, d_vision) -> output of the window's m frames, and the states before frame `step`."""
+        """patches (1, m, n, d_vision) -> output of the window's first `step` frames at least, and the states before frame `step`."""
         states: list[MixerState | None] = []
         model, c = self.model, self.model.config
         m = patches.shape[1]
+        m_out = m if c.taa_bidirectional else step  # frames that the aggregator reads: without a backward branch, what is handed out
         spans = list(_spans(m, self.chunk_frames, step))
         hidden = patches.new_empty(1, m, c.grid_rows, c.patches_per_row + 1, c.hidden_size)  # (1, m, g, k + 1, d)
         for a, e in spans:
             hidden[:, a:e] = model.insert_queries(patches[:, a:e].to(self._device))
         for i, block in enumerate(model.model.layers):
-            # Of the last layer's outputs the queries alone are kept, and so are they alone computed.
-            some = i == len(model.model.layers) - 1 and isinstance(block.mixer, Mamba2Mixer)
-            every = c.patches_per_row + 1 if some else 1
-            states.append(_run_layer(hidden, spans, step, block.aggregate, block.mixer, self._states[i], every))
-        anchors = model.keep_queries(hidden[..., -1:, :].to(self._device))  # (1, m, g, d)
+            # Of the last layer's outputs the aggregator reads the queries of its frames alone, and so are they alone computed.
+            last = i == len(model.model.layers) - 1
+            every = c.patches_per_row + 1 if last and isinstance(block.mixer, Mamba2Mixer) else 1
+            states.append(_run_layer(hidden, spans, step, block.aggregate, block.mixer, self._states[i], every, m_out if last else m))
+        spans = [(a, e) for a, e in spans if e <= m_out]
+        anchors = model.keep_queries(hidden[:, :m_out, :, -1:, :].to(self._device))  # (1, m_out, g, d)
         taa = model.taa
-        frames = taa.to_sequence(anchors).clone()  # (1, m, g*d), or the rows as a batch: (g, m, d)
-        states.append(_run_layer(frames, spans, step, taa.norm, taa.mixer, self._states[-1]))
+        frames = taa.to_sequence(anchors).clone()  # (1, m_out, g*d), or the rows as a batch: (g, m_out, d)
+        states.append(_run_layer(frames, spans, step, taa.norm, taa.mixer, self._states[-1], 1, m_out))
         anchors, delta = taa.finish(frames, anchors.shape)
         return CompressorOutput(model.output_proj(anchors), delta), states
 
@@ -156,13 +158,15 @@ def _run_layer(
     read: nn.Module,
     mixer: nn.Module,
     state: MixerState | None,
-    every: int = 1,
+    every: int,
+    until: int,
 ) -> MixerState | None:
     """hidden += out_proj(forward branch + backward branch), in place, over dim 1, span by span.
 
     hidden may lie in host memory: spans of it come to the mixer's device and go back.
     read: hidden of a span -> what the mixer reads, (b, l, width). state: the forward one before the window.
     every: hidden is (b, m, g, every, d), and of these the last alone is brought up to date.
+    until: frames from this one on, which begins a span, are read by the backward branch and not brought up to date.
     Returns the forward state before frame `step`.
     """
     store, device = hidden.device, mixer.out_proj.weight.device
@@ -172,10 +176,11 @@ def _run_layer(
         after = None  # state and convolution tail handed from right to left
         for a, e in reversed(spans):
             y, after = mixer.branch(mixer.project(read(hidden[:, a:e].to(device)), **some), after, reverse=True, **some)
-            backward[a] = y.to(store)
+            if e <= until:
+                backward[a] = y.to(store)
             del y
     at_step = None
-    for a, e in spans:
+    for a, e in ((a, e) for a, e in spans if e <= until):
         span = hidden[:, a:e].to(device)  # a view where it lies there already
         y, state = mixer.branch(mixer.project(read(span), **some), state, **some)  # (b, l, d_inner)
         if mixer.bidirectional:

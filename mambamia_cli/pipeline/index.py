@@ -17,7 +17,7 @@ Where the host waits for a card, and why (tests/gpu/test_fake_cuda.py holds a ru
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -30,13 +30,16 @@ from mambamia_cli.errors import InputError, UsageError
 from mambamia_cli.pipeline.backoff import Backoff
 from mambamia_cli.pipeline.closeup import CloseUp
 from mambamia_cli.pipeline.engine import Models, Progress
+from mambamia_cli.pipeline.sharing import part_of_threads, shared, stand_back
+from mambamia_cli.pipeline.sparing import SparingEncoder
 from mambamia_cli.scenes.evidence import Evidence, EvidenceStream
 from mambamia_cli.scenes.levels import SignatureStream
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mambamia_cli.video import DecodeStats, FrameChunk, FrameStream, SampleSpec, VideoInfo
+    from mambamia_cli.video import DecodeStats, FrameStream, SampleSpec, VideoInfo
+    from mambamia_cli.video.decode import Stretch
 
 MEMORY_ANCHORS = 16 << 20  # bytes
 
@@ -115,12 +118,12 @@ def watch(
     from mambamia_cli.compressor.stream import StreamingCompressor
     from mambamia_cli.scenes.refine import SIZE
     from mambamia_cli.video import open_frames
+    from mambamia_cli.video.container import PLAIN, Decoder
 
     chosen, clock, began = models.settings, _Clock(), time.perf_counter()
     models.enter("watch")
     stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=chosen.overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
     backoff = Backoff(models.encoder, stream, chosen.chunk)
-    held = _Held(backoff)
     anchors, delta, times = AnchorStore() if keep_anchors else None, [], []
     evidence, signatures = EvidenceStream(), SignatureStream()
 
@@ -135,21 +138,21 @@ def watch(
         closeup.foresee(np.array([float(t) for t in times[: len(known)]]), known, evidence.so_far())
 
     apart = getattr(models.encoder, "apart", False)
-    with (open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None) as frames, torch.inference_mode(),
-          _few_threads(4 if apart else 1)):  # fmt: skip
+    decoder = Decoder(part_of_threads(), smooth=False) if apart and closely else PLAIN
+    with open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None, decoder=decoder) as frames, torch.inference_mode():
         closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
-        for chunk, patches in _encoded(frames, held, clock, beside=apart):  # patches (m, n, d_vision)
-            clock.time("compare", lambda: evidence.push(chunk.frames))  # noqa: B023
-            signatures.push(clock.time("encode", lambda: _mean_patch(patches)))  # noqa: B023
-            times += chunk.times
-            outputs = clock.time("compress", lambda: backoff.push(patches))  # noqa: B023
-            take(outputs)
-            if closeup is not None:
-                closeup.add(chunk.every)
-                if outputs:
-                    clock.time("refine", foresee)
-            begin = spec.start or Fraction(0)
-            progress("watching", float(times[-1] - begin), float(end - begin) if end is not None else None)
+        with shared(models.encoder) if apart else nullcontext(_at_once) as run:
+            for seen in _encoded(frames, SparingEncoder(backoff, close=closely), evidence, clock, ahead=ceil(chosen.window / chosen.chunk) if apart else 0):
+                signatures.push(clock.time("encode", lambda: _mean_patch(seen.patches)))  # noqa: B023
+                times += seen.times
+                outputs = clock.time("compress", lambda: run(backoff.push, seen.patches))  # noqa: B023
+                take(outputs)
+                if closeup is not None:
+                    closeup.add(seen.every)
+                    if outputs:
+                        clock.time("refine", foresee)
+                begin = spec.start or Fraction(0)
+                progress("watching", float(times[-1] - begin), float(end - begin) if end is not None else None)
         stats = frames.stats
         if not times:
             raise InputError(f"{path} has no frame that can be decoded", "check that it plays, or convert it")
@@ -162,75 +165,48 @@ def watch(
                  took=time.perf_counter() - began, closeup=closeup)  # fmt: skip
 
 
-def _encoded(frames: "FrameStream", held: "_Held", clock: "_Clock", *, beside: bool) -> Iterator[tuple["FrameChunk", "Tensor"]]:
-    """(chunk, its patches (m, n, d_vision)), in order.
+@dataclass(frozen=True)
+class _Seen:
+    """What is left of a chunk of frames once it is encoded."""
 
-    beside: encoded in a thread of its own, while the caller compresses the chunk before.
+    times: tuple[Fraction, ...]
+    patches: "Tensor"  # (m, n, d_vision)
+    every: "Stretch | None"
+
+
+def _encoded(frames: "FrameStream", encoder: SparingEncoder, evidence: EvidenceStream, clock: "_Clock", *, ahead: int) -> Iterator[_Seen]:
+    """The chunks in order, their pixels measured and encoded.
+
+    ahead: so many chunks are encoded in a thread of its own while the caller compresses; 0: none, each when it is asked for.
     """
     import torch
 
     from mambamia_cli.video.channel import Channel
 
-    def pairs() -> Iterator[tuple["FrameChunk", "Tensor"]]:
-        chunks = iter(frames)
-        while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
-            yield chunk, clock.time("encode", lambda: held.encode(chunk.frames))
+    def chunks() -> Iterator[_Seen]:
+        pixels = iter(frames)
+        while (chunk := clock.time("decode", lambda: next(pixels, None))) is not None:
+            clock.time("compare", lambda: evidence.push(chunk.frames))
+            yield _Seen(chunk.times, clock.time("encode", lambda: encoder.encode(chunk.frames)), chunk.every)
 
     def produce(put: Callable[[Any], None]) -> None:
+        stand_back()
         with torch.inference_mode():
-            for pair in pairs():
-                put(pair)
+            for seen in chunks():
+                put(seen)
 
-    if not beside:
-        yield from pairs()
+    if not ahead:
+        yield from chunks()
         return
-    channel = Channel(produce, 3, "mambamia-encode")  # a window is compressed at one go: so much is encoded meanwhile
+    channel = Channel(produce, ahead, "mambamia-encode")  # a window is compressed at one go: the next is encoded meanwhile
     try:
         yield from channel
     finally:
         channel.close()
 
 
-class _Held:
-    """Encodes what is new: a frame that equals the one before, pixel for pixel, has its patches."""
-
-    def __init__(self, backoff: Backoff):
-        self._backoff = backoff
-        self._chunk: Tensor | None = None  # the frames given last
-        self._patches: Tensor | None = None  # of the last of them
-
-    def encode(self, frames: np.ndarray) -> "Tensor":
-        """frames (m, H, W, 3) uint8, those that follow the ones given before -> patches (m, n, d_vision)."""
-        import torch
-
-        before = [None if self._chunk is None else self._chunk[-1].numpy(), *frames[:-1]]
-        new = np.array([last is None or not np.array_equal(last, frame) for last, frame in zip(before, frames, strict=True)])  # (m,)
-        self._chunk = torch.from_numpy(frames)
-        if new.all():
-            patches = self._backoff.encode(self._chunk.permute(0, 3, 1, 2))  # from (m, 3, H, W) uint8
-        else:
-            known = [] if self._patches is None else [self._patches]
-            if new.any():
-                known.append(self._backoff.encode(torch.from_numpy(frames[new]).permute(0, 3, 1, 2)))
-            which = np.cumsum(new) - (0 if self._patches is not None else 1)  # (m,)
-            patches = torch.cat(known)
-            patches = torch.stack([patches[i] for i in which])  # places are plain numbers: no index goes to the card
-        self._patches = patches[-1:].clone()
-        return patches
-
-
-@contextmanager
-def _few_threads(part: int) -> Iterator[None]:
-    """torch held to one of `part` of its threads. Where others compute beside it, a thread of torch's that does not get a core
-    keeps all the rest waiting, which they do by spinning."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // part))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def _at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+    return work(*arguments)
 
 
 def glance(info: "VideoInfo", spec: "SampleSpec", *, rate: Fraction, most: int) -> Index:

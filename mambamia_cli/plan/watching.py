@@ -59,13 +59,18 @@ def play(tape: Tape, vision: VisionSizes, config: CompressorConfig, watch: Watch
     held = min(watch.frames, window + m)  # frames waiting when a window is worked on
     waiting = held * n * config.vision_width * watch.item
     tape.alloc(tower + compressor)
-    tape.alloc(pixels + 8 * watch.frames, HOST)  # and delta; the anchors of all frames go to a file
+    tape.alloc(8 * watch.frames, HOST)  # delta; the anchors of all frames go to a file
     tape.alloc(patches)
-    with tape.hold(max(0, waiting - m * n * config.vision_width * watch.item), where=store):
+    with tape.hold(pixels, where=HOST), tape.hold(max(0, waiting - m * n * config.vision_width * watch.item), where=store):
         _encode(tape, vision, m, watch)
     tape.touch(waiting, waiting, where=store)  # the pieces and their sum
     with tape.hold(waiting, where=store):
-        _window(tape, config, min(window, watch.frames), m, watch, store)
+        step = window - watch.overlap if both_ways else window
+        more = max(0, ceil((watch.frames - window) / step))  # windows before the last one
+        last = watch.frames - more * step
+        if more:
+            _window(tape, config, window, step, m, watch, store)
+        _window(tape, config, last, last, m, watch, store)
 
 
 def vision_width(vision: VisionSizes) -> int:
@@ -96,8 +101,8 @@ def _encode(tape: Tape, vision: VisionSizes, m: int, watch: Watch) -> None:
         tape.touch(2 * u, 2 * inner)
 
 
-def _window(tape: Tape, config: CompressorConfig, frames: int, m: int, watch: Watch, store: str) -> None:
-    """compressor.stream.StreamingCompressor._compress."""
+def _window(tape: Tape, config: CompressorConfig, frames: int, out: int, m: int, watch: Watch, store: str) -> None:
+    """compressor.stream.StreamingCompressor._compress of a window of `frames`, of which the first `out` are handed out."""
     d, item, tokens = config.hidden_size, watch.item, config.tokens_per_frame
     unit = tokens * d * item  # one frame's hidden states
     moved = watch.offload
@@ -108,16 +113,18 @@ def _window(tape: Tape, config: CompressorConfig, frames: int, m: int, watch: Wa
         expand = round(config.expand * d)
         # Of the last layer only the queries' outputs are computed: it counts where it is the only one.
         every = config.patches_per_row + 1 if config.num_layers == 1 and config.ssm == "mamba2" else 1
-        _layer(tape, config, watch, frames, m, tokens * m, d, expand, config.state_size, config.bidirectional, store, 1, every=every)
-    anchors = frames * config.grid_rows * d * item
+        behind = out if config.num_layers == 1 and not config.taa_bidirectional else frames  # whose backward outputs are kept
+        _layer(tape, config, watch, behind, m, tokens * m, d, expand, config.state_size, config.bidirectional, store, 1, every=every)
+    out = frames if config.taa_bidirectional else out
+    anchors = out * config.grid_rows * d * item
     with tape.hold(frames * unit, where=store), tape.hold(anchors, anchors):  # hidden, the anchors, and their sequence
         rows_layout = config.taa_layout == "rows"
         width, batch = (d, config.grid_rows) if rows_layout else (d * config.grid_rows, 1)
         inner = round(config.taa_expand * width)
-        _layer(tape, config, watch, frames, m, m, width, inner, config.taa_state_size, config.taa_bidirectional, DEVICE,
+        _layer(tape, config, watch, out, m, m, width, inner, config.taa_state_size, config.taa_bidirectional, DEVICE,
                batch, gpa=False)  # fmt: skip
-        out = frames * config.grid_rows * config.anchor_width * item if config.output_size else 0
-        tape.touch(anchors if rows_layout else 0, out, max(out, anchors))
+        projected = out * config.grid_rows * config.anchor_width * item if config.output_size else 0
+        tape.touch(anchors if rows_layout else 0, projected, max(projected, anchors))
 
 
 def _layer(tape: Tape, config: CompressorConfig, watch: Watch, frames: int, m: int, length: int, d: int, e: int, state: int,

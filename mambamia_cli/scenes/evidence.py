@@ -78,9 +78,9 @@ class EvidenceStream:
         return self.so_far()
 
     def so_far(self) -> Evidence:
-        """Of the frames whose numbers no later frame can change."""
+        """Of the frames whose numbers no later frame can change. May be asked while another thread pushes."""
         empty = (np.empty(0),) * 4
-        return Evidence(*(np.concatenate(parts) for parts in zip(empty, *self._parts, strict=True)))
+        return Evidence(*(np.concatenate(parts) for parts in zip(empty, *tuple(self._parts), strict=True)))
 
     def _measure(self, until: int) -> None:
         """Give out the numbers of the held frames [done, until), and forget the frames no later one needs."""

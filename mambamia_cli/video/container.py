@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -70,10 +71,27 @@ def pick_stream(container, index: int | None = None) -> "av.video.stream.VideoSt
     return max(videos, key=lambda s: (bool(s.disposition & _DEFAULT), (s.width or 0) * (s.height or 0), -s.index))
 
 
-def prepare(stream, threads: str = "AUTO") -> None:
-    """Set the decoder up before its first packet: libav threads, and a limit on the size of a picture."""
-    stream.thread_type = threads
-    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+@dataclass(frozen=True)
+class Decoder:
+    """How libav decodes. threads: 0 lets it choose, which is fastest where nothing else has work to do; frame by frame in one
+    thread costs a fifth less in all than in three that share two cores. smooth: False leaves the edges of blocks as they
+    are in those frames that no other is made from, and so changes no other frame: a tenth less work for H.264."""
+
+    threads: int = 0
+    smooth: bool = True
+
+
+PLAIN = Decoder()
+
+
+def prepare(stream, kind: str = "AUTO", decoder: Decoder = PLAIN) -> None:
+    """Set the decoder up before its first packet: libav's kind of threads, and a limit on the size of a picture."""
+    stream.thread_type = kind
+    stream.codec_context.thread_count = decoder.threads
+    options = {"max_pixels": str(_MAX_PIXELS)}
+    if not decoder.smooth:
+        options["skip_loop_filter"] = "noref"
+    stream.codec_context.options = options
 
 
 def clock_of(container, stream) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from .channel import Channel
-from .container import LIBAV_ERRORS, open_container
+from .container import LIBAV_ERRORS, PLAIN, Decoder, open_container
 from .probe import VideoInfo, probe
 from .reader import frames_from
 from .sample import Grid, SampleSpec
@@ -62,8 +62,14 @@ class DecodeStats:
 
 
 def open_frames(
-    path: str | Path, spec: SampleSpec, *, chunk_frames: int = 32, queue_chunks: int = 2, every: tuple[int, int] | None = None
-) -> "FrameStream":  # fmt: skip
+    path: str | Path,
+    spec: SampleSpec,
+    *,
+    chunk_frames: int = 32,
+    queue_chunks: int = 2,
+    every: tuple[int, int] | None = None,
+    decoder: Decoder = PLAIN,
+) -> "FrameStream":
     """Open a video for streaming: iterate the result for FrameChunks of at most `chunk_frames` frames.
 
     The same frames and times come out whatever `chunk_frames` and `queue_chunks` (chunks decoded ahead). With `every`, a
@@ -79,7 +85,7 @@ def open_frames(
             f"the range starts at {float(spec.begin):g} s and {path} ends at {float(info.duration):g} s",
             "give --start an earlier time",
         )
-    return FrameStream(info, spec, chunk_frames, queue_chunks, every)
+    return FrameStream(info, spec, chunk_frames, queue_chunks, every, decoder)
 
 
 class FrameStream:
@@ -88,10 +94,12 @@ class FrameStream:
     Close it, or use it in a `with`, or read it to its end: each joins the decoding thread.
     """
 
-    def __init__(self, info: VideoInfo, spec: SampleSpec, chunk_frames: int, queue_chunks: int, every: tuple[int, int] | None = None):
+    def __init__(
+        self, info: VideoInfo, spec: SampleSpec, chunk_frames: int, queue_chunks: int, every: tuple[int, int] | None, decoder: Decoder
+    ):  # fmt: skip
         self.info, self.spec, self.stats = info, spec, DecodeStats(duration=info.duration)
         self.size = spec.size or (info.height, info.width)
-        self._chunk_frames, self._queue_chunks = chunk_frames, queue_chunks
+        self._chunk_frames, self._queue_chunks, self._decoder = chunk_frames, queue_chunks, decoder
         self._every = None if every is None else _Every(every, info)
         self.rest: Stretch | None = None
         """With `every`, at the end: the frames that came after the last chunk."""
@@ -170,7 +178,7 @@ class FrameStream:
     def _dense(self, grid: Grid, begin: Fraction) -> Iterator[tuple["object", Fraction]]:
         """The frames the grid takes, by decoding every one from the one on screen at `begin` on."""
         previous = None  # (frame, time, seconds it lasts by its own account)
-        with closing(frames_from(self.info, begin, self.stats)) as frames:
+        with closing(frames_from(self.info, begin, self.stats, self._decoder)) as frames:
             for frame, shown, length in frames:
                 if self._every is not None:
                     self._every.add(frame, shown)

@@ -55,7 +55,7 @@ def probe(path: str | Path, *, stream: int | None = None) -> VideoInfo:
         chosen = pick_stream(container, stream)
         index, clock = chosen.index, clock_of(container, chosen)
         has_audio = bool(container.streams.audio)
-        reader = FrameReader(container, chosen, clock, Fraction(0), threads="SLICE")
+        reader = FrameReader(container, chosen, clock, Fraction(0), kind="SLICE")
         first = next(iter(reader), None)
         if first is None:
             raise InputError(f"no frame of {path} can be decoded", "check that it plays, or convert it")

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 
-from .container import LIBAV_ERRORS, open_container, prepare, seek
+from .container import LIBAV_ERRORS, PLAIN, Decoder, open_container, prepare, seek
 
 _MAX_READ_ERRORS = 16  # demuxer errors in a row after which the rest of the file is given up
 _JUMP = Fraction(1)  # s; times that fall back by more are a new time line (joined broadcasts), by less a damaged frame
@@ -21,7 +21,7 @@ class FrameReader:
     `decoded` and `corrupt` count frames that came out and packets (or frames) that were damaged.
     """
 
-    def __init__(self, container, stream, clock: str, origin: Fraction, *, threads: str = "AUTO"):
+    def __init__(self, container, stream, clock: str, origin: Fraction, *, kind: str = "AUTO", decoder: Decoder = PLAIN):
         self.container, self.stream, self.clock, self.origin = container, stream, clock, origin
         self.base = Fraction(stream.time_base)
         rate = stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE
@@ -30,7 +30,7 @@ class FrameReader:
         self._sent: deque[int] = deque()  # decoding times of packets whose frame has not come out yet
         self._last: Fraction | None = None
         self._shift = Fraction(0)
-        prepare(stream, threads)
+        prepare(stream, kind, decoder)
 
     def __iter__(self) -> Iterator[tuple["object", Fraction]]:
         for packet in self._packets():
@@ -100,7 +100,7 @@ class FrameReader:
         return moment
 
 
-def frames_from(info, start: Fraction, counts=None) -> Iterator[tuple["object", Fraction, Fraction]]:
+def frames_from(info, start: Fraction, counts=None, decoder: Decoder = PLAIN) -> Iterator[tuple["object", Fraction, Fraction]]:
     """(frame, seconds, seconds it lasts by its own account) from the frame on screen at `start` on.
 
     info: VideoInfo. counts: anything with `decoded` and `corrupt_packets`, kept up to date. Where the container cannot
@@ -115,7 +115,7 @@ def frames_from(info, start: Fraction, counts=None) -> Iterator[tuple["object", 
                 continue
             if back is not None and target is None:
                 continue
-            reader = FrameReader(container, stream, info.clock, info.start_time)
+            reader = FrameReader(container, stream, info.clock, info.start_time, decoder=decoder)
             for i, (frame, shown) in enumerate(reader):
                 if i == 0 and shown > start and target is not None:
                     wasted += reader.decoded

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -34,8 +35,10 @@ class Backend(Protocol):
     device: torch.device
     apart: bool  # it computes in threads of its own, not torch's
 
-    def run(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """frames (m, 3, 224, 224) uint8, m > 0 -> patches (m, 49, 432) and logits (m, 1000), float32, on `device`."""
+    def run(self, frames: Tensor, *, classify: bool = True) -> tuple[Tensor, Tensor | None]:
+        """frames (m, 3, 224, 224) uint8, m > 0 -> patches (m, 49, 432) and logits (m, 1000), float32, on `device`.
+
+        classify: False spares the logits where the backend can, and gives None for them."""
         ...
 
 
@@ -51,10 +54,10 @@ class TorchBackend:
         self.model = model.to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def run(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, frames: Tensor, *, classify: bool = True) -> tuple[Tensor, Tensor | None]:
         with _torch_threads(self.threads):
             patches, logits = self.model(normalise(frames.to(self.device)))
-        return patches, logits
+        return patches, logits if classify else None
 
 
 class OnnxBackend:
@@ -79,19 +82,35 @@ class OnnxBackend:
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # the calling thread does the work
         options.enable_cpu_mem_arena = False  # as fast, and gives the memory back after a piece
         options.log_severity_level = 3  # errors only: its warnings mean nothing to a user
+        self.sparing = onnxruntime.RunOptions()  # the head, a fifteenth of the work, is left out where nobody asks for it
+        self.sparing.only_execute_path_to_fetches = True
         graph = build(model, size=INPUT_SIZE, mean=PIXEL_MEAN, std=PIXEL_STD)
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.pool = ThreadPoolExecutor(threads or torch.get_num_threads(), "mambamia-vision")
+        self.threads = threads or torch.get_num_threads()
+        self.pool = ThreadPoolExecutor(self.threads, "mambamia-vision")
 
-    def run(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, frames: Tensor, *, classify: bool = True) -> tuple[Tensor, Tensor | None]:
         pixels = frames.cpu().contiguous().numpy()  # (m, 3, H, W)
         pieces = [pixels[start : start + PIECE] for start in range(0, len(pixels), PIECE)]
-        results = list(self.pool.map(self._piece, pieces)) if len(pieces) > 1 else [self._piece(p) for p in pieces]
-        patches, logits = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*results, strict=True))
-        return patches, logits
+        wanted = ["patches", "logits"] if classify else ["patches"]
+        work = partial(self.session.run, wanted, run_options=self.sparing)
+        inputs = [{"frames": piece} for piece in pieces]
+        results = list(self.pool.map(work, inputs)) if len(pieces) > 1 and self.threads > 1 else [work(one) for one in inputs]
+        patches, *logits = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*results, strict=True))
+        return patches, logits[0] if logits else None
 
-    def _piece(self, pixels: np.ndarray) -> list[np.ndarray]:
-        return self.session.run(["patches", "logits"], {"frames": pixels})
+
+    @contextmanager
+    def sharing(self, part: int) -> Iterator[None]:
+        """Held to one of `part` of its threads."""
+        threads, pool = self.threads, self.pool
+        self.threads = max(1, threads // part)
+        self.pool = ThreadPoolExecutor(self.threads, "mambamia-vision")
+        try:
+            yield
+        finally:
+            self.pool.shutdown()
+            self.threads, self.pool = threads, pool
 
 
 def choose(model: EfficientNetLite0, *, device: str = "cpu", threads: int | None = None) -> Backend:

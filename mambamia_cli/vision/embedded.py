@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -32,21 +34,34 @@ class EmbeddedEncoder:
         self.apart = self.backend.apart
         """Whether it computes outside of torch, in threads of its own, so that torch may compute something else meanwhile."""
 
+    def sharing(self, part: int) -> AbstractContextManager[None]:
+        """Held to one of `part` of its threads, where it computes `apart`."""
+        return self.backend.sharing(part)
+
     def encode(self, frames: Tensor) -> Tensor:
         """frames (m, 3, 224, 224) uint8 -> patches (m, 49, 432) float32, row-major."""
-        return self.encode_and_classify(frames)[0]
+        patches = self._room(frames)
+        for part in self._batches(frames):
+            patches[part], _ = self.backend.run(frames[part], classify=False)
+        return patches
 
     def encode_and_classify(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames (m, 3, 224, 224) uint8 -> patches (m, 49, 432) and ImageNet logits (m, 1000), from one pass."""
-        check_frames(frames, self.input_size)
-        rows, columns = self.grid
-        device = self.backend.device
-        patches = torch.empty(len(frames), rows * columns, self.width, device=device)  # (m, n, d_vision)
-        logits = torch.empty(len(frames), CLASSES, device=device)  # (m, 1000)
-        for start in range(0, len(frames), self.backend.batch):
-            part = slice(start, start + self.backend.batch)
+        patches = self._room(frames)
+        logits = torch.empty(len(frames), CLASSES, device=self.backend.device)  # (m, 1000)
+        for part in self._batches(frames):
             patches[part], logits[part] = self.backend.run(frames[part])
         return patches, logits
+
+    def _room(self, frames: Tensor) -> Tensor:
+        """-> (m, n, d_vision), to be filled."""
+        check_frames(frames, self.input_size)
+        rows, columns = self.grid
+        return torch.empty(len(frames), rows * columns, self.width, device=self.backend.device)
+
+    def _batches(self, frames: Tensor) -> Iterator[slice]:
+        for start in range(0, len(frames), self.backend.batch):
+            yield slice(start, start + self.backend.batch)
 
 
 def load_network(path: Path | None = None) -> EfficientNetLite0:

@@ -1,0 +1,100 @@
+"""Which frames the vision encoder is spared, and what stands in for them."""
+
+import numpy as np
+import pytest
+import torch
+
+from mambamia_cli.pipeline.backoff import Backoff
+from mambamia_cli.pipeline.sparing import ALIKE, CALM, SparingEncoder
+
+
+class Encoder:
+    """Patches are the mean colours; remembers how many frames came at once."""
+
+    def __init__(self):
+        self.given = []
+
+    def encode(self, pixels):
+        self.given.append(len(pixels))
+        return pixels.float().mean((2, 3))[:, None]  # (m, 1, 3)
+
+
+@pytest.fixture
+def encoder():
+    return Encoder()
+
+
+def sparing(encoder, *, close):
+    return SparingEncoder(Backoff(encoder, None, 32), close=close)
+
+
+def whole(frames):
+    return Encoder().encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).numpy()
+
+
+def grey(*levels):
+    """Flat frames of these grey values, (m, 56, 56, 3)."""
+    return np.stack([np.full((56, 56, 3), level, np.uint8) for level in levels])
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_a_frame_that_equals_the_last_is_not_encoded_again(encoder, close):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 12, 8, 3), np.uint8)
+    shown = frames[[0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 4]]
+    spare = sparing(encoder, close=close)
+    parts = [spare.encode(shown[a:b]) for a, b in ((0, 1), (1, 2), (2, 7), (7, 9), (9, 10), (10, 12))]
+    assert np.array_equal(np.concatenate([p.numpy() for p in parts]), whole(shown))
+    assert encoder.given == [1, 2, 1, 1] and spare.spared == 7
+
+
+def test_a_frame_near_the_last_stands_for_it_in_a_close_look_only(encoder):
+    frames = grey(50, 50, 50)
+    frames[1:, 3, 40] += 180  # one pixel: 180 / 64 of its block
+    frames[2, 3, 40] -= 60
+    assert 120 / 64 <= ALIKE < 180 / 64
+    assert np.array_equal(sparing(encoder, close=False).encode(frames).numpy(), whole(frames))
+    close = sparing(encoder, close=True)
+    got = close.encode(frames[[0, 2]])
+    assert close.spared == 1 and torch.equal(got[0], got[1])
+    assert sparing(encoder, close=True).encode(frames[[0, 1]])[1].tolist() == whole(frames[1:2])[0].tolist()
+
+
+def test_little_by_little_becomes_new(encoder):
+    """Frames are compared with the last one encoded, not with their neighbour: a slow change is not missed."""
+    frames = grey(*range(100, 130))
+    got = sparing(encoder, close=True).encode(frames).numpy()
+    assert np.abs(got - whole(frames)).max() <= ALIKE
+
+
+def test_what_comes_after_a_change_is_not_taken_for_what_was_before(encoder):
+    """A frame like its neighbours that the next one stands still at is encoded: it is what the next one shows."""
+    frames = grey(100, 104, 105, 105, 105)
+    got = sparing(encoder, close=True).encode(frames).numpy()
+    assert got[0].max() == 100 and (got[1:] == 104).all()
+
+
+def test_calm_frames_are_the_mean_of_their_neighbours(encoder):
+    frames = grey(100, 104, 107, 110, 113, 150, 190)
+    close = sparing(encoder, close=True)
+    got, truth = close.encode(frames).numpy(), whole(frames)
+    assert close.spared == 2
+    assert np.allclose(got[1], (truth[0] + truth[2]) / 2) and np.allclose(got[3], (truth[2] + truth[4]) / 2)
+    assert np.array_equal(got[5], truth[5])  # between 113 and 190
+    assert encoder.given == [5]
+
+
+def test_a_flash_between_like_frames_is_encoded(encoder):
+    frames = grey(100, 100 + int(CALM), 103, 200, 106)
+    got = sparing(encoder, close=True).encode(frames).numpy()
+    assert np.array_equal(got[[1, 3]], whole(frames)[[1, 3]])
+
+
+def test_the_same_frames_are_spared_whatever_is_taken_at_once(encoder):
+    """But for the last frame of a chunk, whose neighbour is not there yet."""
+    frames = grey(*range(60, 135, 3))
+    one, two = sparing(encoder, close=True), sparing(encoder, close=True)
+    whole_look = one.encode(frames)
+    pieces = torch.cat([two.encode(frames[a : a + 7]) for a in range(0, len(frames), 7)])
+    same = (whole_look == pieces).flatten(1).all(1)
+    assert same.float().mean() > 0.8 and (whole_look - pieces).abs().max() <= CALM
+    assert one.spared == 12 and 8 <= two.spared <= 12
