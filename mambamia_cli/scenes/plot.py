@@ -1,5 +1,6 @@
 """A scenes record as a picture (PNG or SVG), readable for three minutes and for three hours: the delta curve with its
-markers, under it a strip of the scenes' thumbnails."""
+markers, under it a strip of the scenes' thumbnails. The curve is scaled as scenes.scale says: the first frame is left out,
+peaks far above the usual are cut off and marked."""
 
 import io
 import warnings
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mambamia_cli.records import ScenesRecord
+from mambamia_cli.scenes.scale import Curve, ceiling, drawn
 from mambamia_cli.scenes.table import _clock, _span
 from mambamia_cli.scenes.thumbs import evenly
 
@@ -24,6 +26,9 @@ LEFT, RIGHT, TOP, CURVE_HEIGHT, AXIS, BOTTOM = 0.62, 0.3, 0.55, 2.45, 0.34, 0.08
 
 THUMB_HEIGHT, THUMB_GAP, LEAD_HEIGHT, CAPTION = 0.72, 0.1, 0.16, 0.22
 """Inches: a thumbnail, the least space between two, the lines that lead to them, and the words below."""
+
+HEADROOM = 1.12
+"""The axis goes so much higher than the curve: room for the ticks of the markers."""
 
 DPI = 150
 BOX = (180, 720)
@@ -43,13 +48,16 @@ def draw(record: ScenesRecord, format: str = "png", thumbs: Mapping[int, np.ndar
     FigureCanvasAgg(figure)
     axes = figure.add_axes((LEFT / width, (BOTTOM + strip + AXIS) / height, 1 - (LEFT + RIGHT) / width, CURVE_HEIGHT / height))
     _bands(axes, record)
-    times, low, high = thin(record.delta, POINTS)
+    curve = drawn(record.delta)
+    top = ceiling(curve, [scene.start for scene in record.scenes[1:]])
+    times, low, peaks = thin(curve, POINTS)
+    high = [min(value, top) for value in peaks]
     axes.fill_between(times, 0, high, color=CURVE, alpha=0.18, linewidth=0)
-    if low is not high:
+    if low is not peaks:
         axes.fill_between(times, low, high, color=CURVE, alpha=0.55, linewidth=0)
     axes.plot(times, high, color=CURVE, linewidth=1.1 if len(times) < 1500 else 0.6, solid_joinstyle="round")
     _markers(axes, record, start, end)
-    _frame(axes, record, start, end, max(high, default=1.0))
+    _frame(axes, record, start, end, top, _cut_off(axes, times, peaks, top))
     if thumbs:
         _strip(figure, record, thumbs, start, end)
     target = io.BytesIO()
@@ -76,7 +84,7 @@ def _width(length: float) -> float:
     return 11 if length < 900 else 14 if length < 3600 else 18
 
 
-def thin(delta: tuple[tuple[float, float], ...], points: int) -> tuple[list[float], list[float], list[float]]:
+def thin(delta: Curve, points: int) -> tuple[list[float], list[float], list[float]]:
     """(times, lowest, highest) of at most `points` stretches of equally many frames; peaks stay at their own time.
     With few enough frames the two curves are one and the same list."""
     if len(delta) <= points:
@@ -118,20 +126,33 @@ def _markers(axes: Any, record: ScenesRecord, start: float, end: float) -> None:
             last = scene.start
 
 
-def _frame(axes: Any, record: ScenesRecord, start: float, end: float, top: float) -> None:
-    """Axes, labels and title."""
+def _cut_off(axes: Any, times: Sequence[float], high: Sequence[float], top: float) -> str:
+    """A triangle at every peak that is higher than the picture; -> what to say of them."""
+    above = [(time, value) for time, value in zip(times, high, strict=True) if value > top]
+    if not above:
+        return ""
+    axes.plot([time for time, _ in above], [top] * len(above), "^", color=CURVE, markersize=6, markeredgewidth=0, zorder=4)
+    return f"\u25b2 cut off, up to {max(value for _, value in above):.3g}"
+
+
+def _frame(axes: Any, record: ScenesRecord, start: float, end: float, top: float, note: str) -> None:
+    """Axes, labels and title; `note` stands beside it."""
     from matplotlib.ticker import FuncFormatter
 
     count = len(record.scenes)
     name = (record.video.title or record.video.source).rsplit("/", 1)[-1]
-    name = name if len(name) <= 70 else name[:67] + "..."
+    most = 44 if note else 70
+    name = name if len(name) <= most else name[: most - 3] + "..."
     axes.set_title(name, loc="left", fontsize=10, fontweight="bold", color=INK, pad=16, parse_math=False)
-    axes.set_title(f"{count} scene{'s' if count != 1 else ''}, {_span(end - start)}", loc="right", fontsize=9, color=FAINT, pad=16)
+    facts = f"{count} scene{'s' if count != 1 else ''}, {_span(end - start)}"
+    axes.set_title(f"{note}    {facts}" if note else facts, loc="right", fontsize=9, color=FAINT, pad=16)
     axes.set_xlim(start, end if end > start else start + 1)
-    axes.set_ylim(0, top * 1.12 if top > 0 else 1)  # room for the ticks of the markers
+    axes.set_ylim(0, top * HEADROOM if top > 0 else 1)
     axes.set_ylabel("delta-time", fontsize=9, color=INK)
     axes.set_xticks(ticks(start, end))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value, end)))
+    for label in axes.get_xticklabels():  # the lines that lead to thumbnails pass behind the times
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
     axes.tick_params(labelsize=8, colors=FAINT, length=3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from mambamia_cli.records import Scene, ScenesRecord, timecode
 from mambamia_cli.scenes.plot import thin
+from mambamia_cli.scenes.scale import ceiling, drawn
 from mambamia_cli.scenes.table import _span
 
 WIDTH, HEIGHT, ROOF = 2000, 100, 8
@@ -129,9 +130,11 @@ def _row(index: int, scene: Scene, top: float, *, long: bool) -> str:
 
 
 def _curve(record: ScenesRecord, start: float, end: float) -> str:
-    """Paths of the delta curve: the area below it, the band between its lowest and highest, markers and transitions."""
-    times, low, high = thin(record.delta, WIDTH)
-    top = max(high[1:], default=0.0) or 1.0  # the first frame is all new, which would make the rest look flat
+    """Paths of the delta curve: the area below it, the band between its lowest and highest, transitions. It is scaled as
+    scenes.scale says; the paths end flat where it is cut off."""
+    curve = drawn(record.delta)
+    times, low, high = thin(curve, WIDTH)
+    top = ceiling(curve, [scene.start for scene in record.scenes[1:]]) or 1.0
     length = end - start if end > start else 1.0
 
     def x(time: float) -> str:
