@@ -18,6 +18,9 @@ INK, FAINT, CURVE, MARK, BAND, LEAD = "#1f2937", "#6b7280", "#2563eb", "#dc2626"
 POINTS = 3000
 """More frames than this are drawn as the highest and lowest of each stretch: a curve finer than a pixel is a smear."""
 
+CROWDED, STRETCHES = 25, 25
+"""More scenes an inch than CROWDED are not drawn one by one; the curve then has so many points an inch."""
+
 NUMBER_GAP = 0.016
 """Scene numbers stand at least this share of the width apart; between them some are left out."""
 
@@ -47,17 +50,20 @@ def draw(record: ScenesRecord, format: str = "png", thumbs: Mapping[int, np.ndar
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((LEFT / width, (BOTTOM + strip + AXIS) / height, 1 - (LEFT + RIGHT) / width, CURVE_HEIGHT / height))
-    _bands(axes, record)
+    crowded = len(record.scenes) > CROWDED * width
     curve = drawn(record.delta)
     top = ceiling(curve, [scene.start for scene in record.scenes[1:]])
-    times, low, peaks = thin(curve, POINTS)
+    times, low, peaks = thin(curve, int(STRETCHES * width) if crowded else POINTS)
     high = [min(value, top) for value in peaks]
-    axes.fill_between(times, 0, high, color=CURVE, alpha=0.18, linewidth=0)
-    if low is not peaks:
-        axes.fill_between(times, low, high, color=CURVE, alpha=0.55, linewidth=0)
-    axes.plot(times, high, color=CURVE, linewidth=1.1 if len(times) < 1500 else 0.6, solid_joinstyle="round")
-    _markers(axes, record, start, end)
-    _frame(axes, record, start, end, top, _cut_off(axes, times, peaks, top))
+    if crowded:
+        _crowd(axes, record, curve, times, high, start, end)
+    else:
+        _bands(axes, record)
+        _line(axes, times, low, high)
+        _ticks(axes, record)
+    _numbers(axes, record, start, end)
+    notes = (_cut_off(axes, times, peaks, top), "red: scenes a stretch, line: mean delta, pale: highest" if crowded else "")
+    _frame(axes, record, start, end, top, "    ".join(filter(None, notes)))
     if thumbs:
         _strip(figure, record, thumbs, start, end)
     target = io.BytesIO()
@@ -111,12 +117,40 @@ def _bands(axes: Any, record: ScenesRecord) -> None:
     axes.broken_barh(gradual, (0, 1), transform=across, color=MARK, alpha=0.16, linewidth=0, zorder=1)
 
 
-def _markers(axes: Any, record: ScenesRecord, start: float, end: float) -> None:
-    """A faint line behind the curve and a tick above it at every marker; a number at a scene wherever there is room."""
+def _line(axes: Any, times: Sequence[float], low: Sequence[float], high: Sequence[float]) -> None:
+    axes.fill_between(times, 0, high, color=CURVE, alpha=0.18, linewidth=0)
+    if len(times) and low != high:
+        axes.fill_between(times, low, high, color=CURVE, alpha=0.55, linewidth=0)
+    axes.plot(times, high, color=CURVE, linewidth=1.1 if len(times) < 1500 else 0.6, solid_joinstyle="round")
+
+
+def _ticks(axes: Any, record: ScenesRecord) -> None:
+    """A faint line behind the curve and a tick above it at every marker."""
     many = len(record.scenes) > 150
     starts, across = [scene.start for scene in record.scenes[1:]], axes.get_xaxis_transform()
     axes.vlines(starts, 0, 1, transform=across, color=MARK, linewidth=0.3 if many else 0.7, alpha=0.12 if many else 0.3, zorder=1)
     axes.vlines(starts, 0.95, 1, transform=across, color=MARK, linewidth=0.7 if many else 1.4, zorder=3)
+
+
+def _crowd(
+    axes: Any, record: ScenesRecord, curve: Curve, times: Sequence[float], high: Sequence[float], start: float, end: float
+) -> None:
+    """Where peaks and markers would stand closer than they can be told apart: the highest delta of each stretch pale, its mean
+    as a line, and above them how many markers there are, the redder the more."""
+    size = -(-len(curve) // len(times)) if times else 1
+    means = [float(np.mean([value for _, value in curve[at : at + size]])) for at in range(0, len(curve), size)]
+    axes.fill_between(times, 0, high, color=CURVE, alpha=0.22, linewidth=0)
+    axes.fill_between(times, 0, means, color=CURVE, alpha=0.3, linewidth=0)
+    axes.plot(times, means, color=CURVE, linewidth=1.2, solid_joinstyle="round")
+    counts, edges = np.histogram([scene.start for scene in record.scenes[1:]], bins=max(len(times) // 4, 1), range=(start, end))
+    most = max(int(counts.max()), 1)
+    for count in np.unique(counts[counts > 0]):
+        spans = [(a, b - a) for n, a, b in zip(counts, edges[:-1], edges[1:], strict=True) if n == count]
+        axes.broken_barh(spans, (0.95, 0.05), transform=axes.get_xaxis_transform(), color=MARK, alpha=float(count / most), linewidth=0, zorder=3)
+
+
+def _numbers(axes: Any, record: ScenesRecord, start: float, end: float) -> None:
+    """The number of a scene above its beginning, wherever there is room."""
     wide = (end - start) * NUMBER_GAP * (1 + 0.35 * (len(str(len(record.scenes))) - 1))
     last = float("-inf")
     for scene in record.scenes:
