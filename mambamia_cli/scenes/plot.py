@@ -107,6 +107,12 @@ def thin(delta: Curve, points: int) -> tuple[list[float], list[float], list[floa
     return times, low, high
 
 
+def means(delta: Curve, points: int) -> list[float]:
+    """The mean of each stretch that `thin` makes: at most `points` of them."""
+    size = -(-len(delta) // points) if points else 1
+    return [float(np.mean([value for _, value in delta[at : at + size]])) for at in range(0, len(delta), size)]
+
+
 def _bands(axes: Any, record: ScenesRecord) -> None:
     """Every other scene tinted, and gradual transitions from their start to their end."""
     across = axes.get_xaxis_transform()  # seconds to the right, shares of the height upwards
@@ -137,11 +143,10 @@ def _crowd(
 ) -> None:
     """Where peaks and markers would stand closer than they can be told apart: the highest delta of each stretch pale, its mean
     as a line, and above them how many markers there are, the redder the more."""
-    size = -(-len(curve) // len(times)) if times else 1
-    means = [float(np.mean([value for _, value in curve[at : at + size]])) for at in range(0, len(curve), size)]
+    usual = means(curve, len(times))
     axes.fill_between(times, 0, high, color=CURVE, alpha=0.22, linewidth=0)
-    axes.fill_between(times, 0, means, color=CURVE, alpha=0.3, linewidth=0)
-    axes.plot(times, means, color=CURVE, linewidth=1.2, solid_joinstyle="round")
+    axes.fill_between(times, 0, usual, color=CURVE, alpha=0.3, linewidth=0)
+    axes.plot(times, usual, color=CURVE, linewidth=1.2, solid_joinstyle="round")
     counts, edges = np.histogram([scene.start for scene in record.scenes[1:]], bins=max(len(times) // 4, 1), range=(start, end))
     most = max(int(counts.max()), 1)
     for count in np.unique(counts[counts > 0]):
