@@ -20,8 +20,8 @@ A word that belongs to no wording known here makes an X too many, and the questi
 import re
 from dataclasses import dataclass
 
-from mambamia_cli.language.intent.patterns import fits
 from mambamia_cli.language.intent.bones import Phrase, known, skeleton
+from mambamia_cli.language.intent.patterns import fits
 from mambamia_cli.language.intent.words import COLOURS, NO_SORT, NO_THING
 
 YES, NO = {"yes", "y", "true", "correct", "right"}, {"no", "n", "false", "incorrect", "wrong"}
