@@ -1,6 +1,8 @@
 """stderr: progress, warnings and errors. stdout belongs to the results alone (output.py)."""
 
+import shutil
 import sys
+import textwrap
 import time
 from typing import Any
 
@@ -98,4 +100,8 @@ class Console:
 
     def _say(self, text: str) -> None:
         self.clear()
-        print(f"mambamia: {one_line(text)}", file=sys.stderr, flush=True)
+        line = f"mambamia: {one_line(text)}"
+        if sys.stderr.isatty():  # broken between words; a name that is longer than a line stays whole, to be copied
+            width = shutil.get_terminal_size().columns
+            line = textwrap.fill(line, max(width - 1, 30), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        print(line, file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """A scenes record as a picture (PNG or SVG), readable for three minutes and for three hours: the delta curve with its
-markers, under it a strip of the scenes' thumbnails."""
+markers, under it a strip of the scenes' thumbnails. The curve is scaled as scenes.scale says: the first frame is left out,
+peaks far above the usual are cut off and marked."""
 
 import io
 import warnings
@@ -9,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from mambamia_cli.records import ScenesRecord
+from mambamia_cli.scenes.scale import Curve, ceiling, drawn
 from mambamia_cli.scenes.table import _clock, _span
 from mambamia_cli.scenes.thumbs import evenly
 
 INK, FAINT, CURVE, MARK, BAND, LEAD = "#1f2937", "#6b7280", "#2563eb", "#dc2626", "#eef2f7", "#cbd5e1"
 POINTS = 3000
 """More frames than this are drawn as the highest and lowest of each stretch: a curve finer than a pixel is a smear."""
+
+CROWDED, STRETCHES = 25, 25
+"""More scenes an inch than CROWDED are not drawn one by one; the curve then has so many points an inch."""
 
 NUMBER_GAP = 0.016
 """Scene numbers stand at least this share of the width apart; between them some are left out."""
@@ -24,6 +29,9 @@ LEFT, RIGHT, TOP, CURVE_HEIGHT, AXIS, BOTTOM = 0.62, 0.3, 0.55, 2.45, 0.34, 0.08
 
 THUMB_HEIGHT, THUMB_GAP, LEAD_HEIGHT, CAPTION = 0.72, 0.1, 0.16, 0.22
 """Inches: a thumbnail, the least space between two, the lines that lead to them, and the words below."""
+
+HEADROOM = 1.12
+"""The axis goes so much higher than the curve: room for the ticks of the markers."""
 
 DPI = 150
 BOX = (180, 720)
@@ -42,14 +50,20 @@ def draw(record: ScenesRecord, format: str = "png", thumbs: Mapping[int, np.ndar
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((LEFT / width, (BOTTOM + strip + AXIS) / height, 1 - (LEFT + RIGHT) / width, CURVE_HEIGHT / height))
-    _bands(axes, record)
-    times, low, high = thin(record.delta, POINTS)
-    axes.fill_between(times, 0, high, color=CURVE, alpha=0.18, linewidth=0)
-    if low is not high:
-        axes.fill_between(times, low, high, color=CURVE, alpha=0.55, linewidth=0)
-    axes.plot(times, high, color=CURVE, linewidth=1.1 if len(times) < 1500 else 0.6, solid_joinstyle="round")
-    _markers(axes, record, start, end)
-    _frame(axes, record, start, end, max(high, default=1.0))
+    crowded = len(record.scenes) > CROWDED * width
+    curve = drawn(record.delta)
+    top = ceiling(curve, [scene.start for scene in record.scenes[1:]])
+    times, low, peaks = thin(curve, int(STRETCHES * width) if crowded else POINTS)
+    high = [min(value, top) for value in peaks]
+    if crowded:
+        _crowd(axes, record, curve, times, high, start, end)
+    else:
+        _bands(axes, record)
+        _line(axes, times, low, high)
+        _ticks(axes, record)
+    _numbers(axes, record, start, end)
+    notes = (_cut_off(axes, times, peaks, top), "red: scenes a stretch, line: mean delta, pale: highest" if crowded else "")
+    _frame(axes, record, start, end, top, "    ".join(filter(None, notes)))
     if thumbs:
         _strip(figure, record, thumbs, start, end)
     target = io.BytesIO()
@@ -76,7 +90,7 @@ def _width(length: float) -> float:
     return 11 if length < 900 else 14 if length < 3600 else 18
 
 
-def thin(delta: tuple[tuple[float, float], ...], points: int) -> tuple[list[float], list[float], list[float]]:
+def thin(delta: Curve, points: int) -> tuple[list[float], list[float], list[float]]:
     """(times, lowest, highest) of at most `points` stretches of equally many frames; peaks stay at their own time.
     With few enough frames the two curves are one and the same list."""
     if len(delta) <= points:
@@ -93,6 +107,12 @@ def thin(delta: tuple[tuple[float, float], ...], points: int) -> tuple[list[floa
     return times, low, high
 
 
+def means(delta: Curve, points: int) -> list[float]:
+    """The mean of each stretch that `thin` makes: at most `points` of them."""
+    size = -(-len(delta) // points) if points else 1
+    return [float(np.mean([value for _, value in delta[at : at + size]])) for at in range(0, len(delta), size)]
+
+
 def _bands(axes: Any, record: ScenesRecord) -> None:
     """Every other scene tinted, and gradual transitions from their start to their end."""
     across = axes.get_xaxis_transform()  # seconds to the right, shares of the height upwards
@@ -103,12 +123,39 @@ def _bands(axes: Any, record: ScenesRecord) -> None:
     axes.broken_barh(gradual, (0, 1), transform=across, color=MARK, alpha=0.16, linewidth=0, zorder=1)
 
 
-def _markers(axes: Any, record: ScenesRecord, start: float, end: float) -> None:
-    """A faint line behind the curve and a tick above it at every marker; a number at a scene wherever there is room."""
+def _line(axes: Any, times: Sequence[float], low: Sequence[float], high: Sequence[float]) -> None:
+    axes.fill_between(times, 0, high, color=CURVE, alpha=0.18, linewidth=0)
+    if len(times) and low != high:
+        axes.fill_between(times, low, high, color=CURVE, alpha=0.55, linewidth=0)
+    axes.plot(times, high, color=CURVE, linewidth=1.1 if len(times) < 1500 else 0.6, solid_joinstyle="round")
+
+
+def _ticks(axes: Any, record: ScenesRecord) -> None:
+    """A faint line behind the curve and a tick above it at every marker."""
     many = len(record.scenes) > 150
     starts, across = [scene.start for scene in record.scenes[1:]], axes.get_xaxis_transform()
     axes.vlines(starts, 0, 1, transform=across, color=MARK, linewidth=0.3 if many else 0.7, alpha=0.12 if many else 0.3, zorder=1)
     axes.vlines(starts, 0.95, 1, transform=across, color=MARK, linewidth=0.7 if many else 1.4, zorder=3)
+
+
+def _crowd(
+    axes: Any, record: ScenesRecord, curve: Curve, times: Sequence[float], high: Sequence[float], start: float, end: float
+) -> None:
+    """Where peaks and markers would stand closer than they can be told apart: the highest delta of each stretch pale, its mean
+    as a line, and above them how many markers there are, the redder the more."""
+    usual = means(curve, len(times))
+    axes.fill_between(times, 0, high, color=CURVE, alpha=0.22, linewidth=0)
+    axes.fill_between(times, 0, usual, color=CURVE, alpha=0.3, linewidth=0)
+    axes.plot(times, usual, color=CURVE, linewidth=1.2, solid_joinstyle="round")
+    counts, edges = np.histogram([scene.start for scene in record.scenes[1:]], bins=max(len(times) // 4, 1), range=(start, end))
+    most = max(int(counts.max()), 1)
+    for count in np.unique(counts[counts > 0]):
+        spans = [(a, b - a) for n, a, b in zip(counts, edges[:-1], edges[1:], strict=True) if n == count]
+        axes.broken_barh(spans, (0.95, 0.05), transform=axes.get_xaxis_transform(), color=MARK, alpha=float(count / most), linewidth=0, zorder=3)
+
+
+def _numbers(axes: Any, record: ScenesRecord, start: float, end: float) -> None:
+    """The number of a scene above its beginning, wherever there is room."""
     wide = (end - start) * NUMBER_GAP * (1 + 0.35 * (len(str(len(record.scenes))) - 1))
     last = float("-inf")
     for scene in record.scenes:
@@ -118,20 +165,33 @@ def _markers(axes: Any, record: ScenesRecord, start: float, end: float) -> None:
             last = scene.start
 
 
-def _frame(axes: Any, record: ScenesRecord, start: float, end: float, top: float) -> None:
-    """Axes, labels and title."""
+def _cut_off(axes: Any, times: Sequence[float], high: Sequence[float], top: float) -> str:
+    """A triangle at every peak that is higher than the picture; -> what to say of them."""
+    above = [(time, value) for time, value in zip(times, high, strict=True) if value > top]
+    if not above:
+        return ""
+    axes.plot([time for time, _ in above], [top] * len(above), "^", color=CURVE, markersize=6, markeredgewidth=0, zorder=4)
+    return f"\u25b2 cut off, up to {max(value for _, value in above):.3g}"
+
+
+def _frame(axes: Any, record: ScenesRecord, start: float, end: float, top: float, note: str) -> None:
+    """Axes, labels and title; `note` stands beside it."""
     from matplotlib.ticker import FuncFormatter
 
     count = len(record.scenes)
     name = (record.video.title or record.video.source).rsplit("/", 1)[-1]
-    name = name if len(name) <= 70 else name[:67] + "..."
+    most = 44 if note else 70
+    name = name if len(name) <= most else name[: most - 3] + "..."
     axes.set_title(name, loc="left", fontsize=10, fontweight="bold", color=INK, pad=16, parse_math=False)
-    axes.set_title(f"{count} scene{'s' if count != 1 else ''}, {_span(end - start)}", loc="right", fontsize=9, color=FAINT, pad=16)
+    facts = f"{count} scene{'s' if count != 1 else ''}, {_span(end - start)}"
+    axes.set_title(f"{note}    {facts}" if note else facts, loc="right", fontsize=9, color=FAINT, pad=16)
     axes.set_xlim(start, end if end > start else start + 1)
-    axes.set_ylim(0, top * 1.12 if top > 0 else 1)  # room for the ticks of the markers
+    axes.set_ylim(0, top * HEADROOM if top > 0 else 1)
     axes.set_ylabel("delta-time", fontsize=9, color=INK)
     axes.set_xticks(ticks(start, end))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value, end)))
+    for label in axes.get_xticklabels():  # the lines that lead to thumbnails pass behind the times
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
     axes.tick_params(labelsize=8, colors=FAINT, length=3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

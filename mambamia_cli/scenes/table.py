@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from mambamia_cli.records import Scene, ScenesRecord, timecode
+from mambamia_cli.scenes.scale import Curve, ceiling, drawn
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-:=+*#"
+CUT_OFF, ASCII_CUT_OFF = "▲", "^"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Look:
     def paint(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.color else text
 
+
+CROWDED = 1.5
+"""More markers a character than this are counted, not shown."""
 
 DIM, BOLD, ACCENT = "2", "1", "36"
 
@@ -63,36 +68,48 @@ def _row(scene: Scene, strongest: float, look: Look) -> str:
 
 def _curve(record: ScenesRecord, look: Look, start: float, end: float) -> list[str]:
     """Markers (where there are any), the curve, its time axis."""
-    indent, width = 2, look.width - 4
-    marks = [" "] * width
-    for scene in record.scenes[1:]:
-        marks[_column(scene.start, start, end, width)] = "▾" if look.unicode else "v"
-    curve = sparkline(record.delta, start, end, width, look.unicode)
+    width, pad = look.width - 4, "  "
+    starts, delta = [scene.start for scene in record.scenes[1:]], drawn(record.delta)
+    curve = sparkline(delta, start, end, width, look.unicode, ceiling(delta, starts))
     left, middle, right = _clock(start, end), _clock((start + end) / 2, end), _clock(end, end)
     gap = width - len(left) - len(middle) - len(right)
     axis = f"{left}{' ' * (gap // 2)}{middle}{' ' * (gap - gap // 2)}{right}"
-    pad = " " * indent
-    shown = [pad + look.paint("".join(marks).rstrip(), ACCENT)] if len(record.scenes) > 1 else []
-    return [*shown, pad + curve, pad + look.paint(axis, DIM)]
+    return [*(pad + line for line in _markers(starts, start, end, width, look)), pad + curve, pad + look.paint(axis, DIM)]
 
 
-def sparkline(delta: tuple[tuple[float, float], ...], start: float, end: float, width: int, unicode: bool = True) -> str:
+def _markers(starts: list[float], start: float, end: float, width: int, look: Look) -> list[str]:
+    """A marker over every character in which a scene begins. Where that is nearly everywhere, it would say nothing: then how
+    many begin in each, as a curve of its own."""
+    counts = [0] * width
+    for time in starts:
+        counts[_column(time, start, end, width)] += 1
+    if not starts:
+        return []
+    if len(starts) <= CROWDED * width:
+        return [look.paint("".join(("▾" if look.unicode else "v") if n else " " for n in counts).rstrip(), ACCENT)]
+    blocks, most = BLOCKS if look.unicode else ASCII_BLOCKS, max(counts)
+    line = "".join(blocks[-(-n * len(blocks) // most) - 1] if n else " " for n in counts)
+    return [look.paint(f"markers, up to {most} in {_span((end - start) / width)}; below them delta", DIM), look.paint(line.rstrip(), ACCENT)]
+
+
+def sparkline(delta: Curve, start: float, end: float, width: int, unicode: bool = True, top: float | None = None) -> str:
     """The curve in `width` characters; each shows the highest delta of its stretch of time, so no peak is lost.
 
-    A stretch without a frame (fewer frames than characters) shows the frame before it.
+    A stretch without a frame (fewer frames than characters) shows the frame before it. What is higher than `top`
+    (None: nothing is) is shown as cut off.
     """
     columns: list[float | None] = [None] * width
     for time, value in delta:
         at = _column(time, start, end, width)
         columns[at] = value if columns[at] is None else max(columns[at], value)  # type: ignore[type-var]
-    high = max(v for _, v in delta)
+    high = max(v for _, v in delta) if top is None else top
     low = min(min(v for _, v in delta), high / 2)  # a nearly flat curve is drawn flat, not its noise blown up
-    blocks = BLOCKS if unicode else ASCII_BLOCKS
-    text, last = [], low
+    blocks, cut_off = (BLOCKS, CUT_OFF) if unicode else (ASCII_BLOCKS, ASCII_CUT_OFF)
+    text, last = [], delta[0][1]
     for value in columns:
         last = last if value is None else value
         level = (last - low) / (high - low) if high > low else 0.0
-        text.append(blocks[min(len(blocks) - 1, int(level * len(blocks)))])
+        text.append(cut_off if last > high else blocks[min(len(blocks) - 1, int(level * len(blocks)))])
     return "".join(text)
 
 

@@ -18,11 +18,15 @@ from typing import Any
 from urllib.parse import quote
 
 from mambamia_cli.records import Scene, ScenesRecord, timecode
-from mambamia_cli.scenes.plot import thin
+from mambamia_cli.scenes.plot import means, thin
+from mambamia_cli.scenes.scale import ceiling, drawn
 from mambamia_cli.scenes.table import _span
 
 WIDTH, HEIGHT, ROOF = 2000, 100, 8
 """Units of the curve's drawing, and how many of them at its top are the markers' own."""
+
+CROWDED, STRETCHES = 400, 360
+"""Of more scenes than CROWDED the curve is drawn as the highest and the mean delta of so many stretches."""
 
 THUMBS_BYTES = 18 << 20
 """What the thumbnails of a page may take together: in base64 24 MiB."""
@@ -129,9 +133,12 @@ def _row(index: int, scene: Scene, top: float, *, long: bool) -> str:
 
 
 def _curve(record: ScenesRecord, start: float, end: float) -> str:
-    """Paths of the delta curve: the area below it, the band between its lowest and highest, markers and transitions."""
-    times, low, high = thin(record.delta, WIDTH)
-    top = max(high[1:], default=0.0) or 1.0  # the first frame is all new, which would make the rest look flat
+    """Paths of the delta curve: the area below it, the band between its lowest and highest, transitions. It is scaled as
+    scenes.scale says; the paths end flat where it is cut off."""
+    curve = drawn(record.delta)
+    crowded = len(record.scenes) > CROWDED
+    times, low, high = thin(curve, STRETCHES if crowded else WIDTH)
+    top = ceiling(curve, [scene.start for scene in record.scenes[1:]]) or 1.0
     length = end - start if end > start else 1.0
 
     def x(time: float) -> str:
@@ -140,17 +147,24 @@ def _curve(record: ScenesRecord, start: float, end: float) -> str:
     def y(value: float) -> str:
         return f"{HEIGHT - min(max(value, 0), top) / top * (HEIGHT - ROOF - 2):.1f}".removesuffix(".0")
 
-    upper = "L".join(f"{x(t)} {y(v)}" for t, v in zip(times, high, strict=True))
-    lower = "L".join(f"{x(t)} {y(v)}" for t, v in zip(reversed(times), reversed(low), strict=True))
+    def path(values: Sequence[float]) -> str:
+        return "L".join(f"{x(t)} {y(v)}" for t, v in zip(times, values, strict=True))
+
     spans = "".join(
         f"M{x(s.transition_start)} 0H{x(s.transition_end)}V{HEIGHT}H{x(s.transition_start)}Z"
         for s in record.scenes if s.transition_start is not None and s.transition_end is not None
     )  # fmt: skip
     if not times:
         return '<path class=spans d=""/>'
-    band = f'<path class=band d="M{upper}L{lower}Z"/>' if low is not high else ""
-    area = f"M{x(times[0])} {HEIGHT}L{upper}L{x(times[-1])} {HEIGHT}Z"
-    return f'<path class=spans d="{spans}"/><path class=area d="{area}"/>{band}<path class=line d="M{upper}"/>'
+    left, right = f"M{x(times[0])} {HEIGHT}L", f"L{x(times[-1])} {HEIGHT}Z"
+    line, band = path(high), ""
+    if crowded:  # peaks would stand closer than they can be told apart: the highest pale, the mean as a line
+        line = path(means(curve, len(times)))
+        band = f'<path class=band d="{left}{line}{right}"/>'
+    elif low is not high:
+        lower = "L".join(reversed(path(low).split("L")))
+        band = f'<path class=band d="M{line}L{lower}Z"/>'
+    return f'<path class=spans d="{spans}"/><path class=area d="{left}{path(high)}{right}"/>{band}<path class=line d="M{line}"/>'
 
 
 def _time(seconds: float, long: bool) -> str:
