@@ -6,7 +6,6 @@ place, and two layers turn the pools into tokens of the language model's input s
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,10 +32,9 @@ class GlanceConfig:
 
 
 class Glance(nn.Module):
-    """patches (..., n, d_vision) -> tokens (..., t, width). `centre`, `log_scale` and `common` are those of the words (Lexicon)
-    as these tokens are read: other tokens, another temperature."""
+    """patches (..., n, d_vision) -> tokens (..., t, width), read as words at a temperature of their own."""
 
-    def __init__(self, config: GlanceConfig, words: int):
+    def __init__(self, config: GlanceConfig):
         super().__init__()
         self.config = c = config
         self.norm = nn.LayerNorm(c.vision_width)
@@ -46,7 +44,6 @@ class Glance(nn.Module):
         self.fc1 = nn.Linear(c.pools * c.vision_width, c.hidden_width)
         self.fc2 = nn.Linear(c.hidden_width, c.tokens * c.output_width)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
-        self.register_buffer("common", torch.zeros(words))  # (v,)
 
     def forward(self, patches: Tensor, drop: float = 0.0) -> Tensor:
         x = self.norm(patches)
@@ -57,29 +54,24 @@ class Glance(nn.Module):
         return tokens.unflatten(-1, (self.config.tokens, self.config.output_width))
 
     def lexicon(self, words: Lexicon) -> Lexicon:
-        """The words, more of them than this was trained on or not, as these tokens are to be read."""
-        common = torch.cat([self.common, self.common.new_zeros(len(words.words) - len(self.common))]).float()
-        own = Lexicon(words.words, words.table, words.centre, common)
-        own.log_scale = nn.Parameter(self.log_scale.detach().float(), requires_grad=False)
+        """The words as these tokens are to be read."""
+        own = Lexicon(words.words, words.table, words.centre, words.common)
+        own.log_scale = self.log_scale
         return own
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config.json and model.safetensors, each whole or not at all. Raises OutputError."""
-        save_folder(self, Path(folder), json.dumps({**asdict(self.config), "words": len(self.common)}, indent=2) + "\n")
+        save_folder(self, Path(folder), json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> "Glance":
         """Read what save_pretrained wrote. Raises ModelError for a missing, damaged or wrongly shaped file."""
         folder = Path(folder)
         try:
-            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            words = int(values.pop("words"))
-            glance = cls(GlanceConfig(**values), words)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            glance = cls(GlanceConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"the glance's config.json in {folder} cannot be read ({error})", "fetch or train the model again") from None
         load_weights(glance, folder / "model.safetensors")
         return glance.eval().requires_grad_(False)
 
 
-Reader = Callable[[Tensor], Tensor]
-"""patches (m, n, d_vision) -> tokens (m, t, width)."""

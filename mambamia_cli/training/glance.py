@@ -22,12 +22,12 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 
 @dataclass(frozen=True)
 class GlanceTraining:
-    steps: int = 3000
+    steps: int = 4000
     views: int = 256  # a step
     lr: float = 1e-3
     weight_decay: float = 0.05
-    drop: float = 0.15
-    noise: float = 0.1
+    drop: float = 0.2
+    noise: float = 0.15
     swap: float = 0.4  # of views with one drawing are given another background
 
 
