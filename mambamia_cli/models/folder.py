@@ -1,4 +1,4 @@
-"""A MambaMia model folder: config.json, compressor/, projector/ and, where there are any, adapter/, lexicon/ and glance/. Imports no torch."""
+"""A MambaMia model folder: config.json, compressor/, projector/ and, where there are any, adapter/, lexicon/ and closeup/. Imports no torch."""
 
 import json
 from dataclasses import dataclass, field
@@ -43,9 +43,9 @@ class ModelFolder:
         return folder if (folder / "config.json").is_file() else None
 
     @property
-    def glance(self) -> Path | None:
+    def closeup(self) -> Path | None:
         """What reads single views at a second look, where the folder has it."""
-        folder = self.path / "glance"
+        folder = self.path / "closeup"
         return folder if (folder / "config.json").is_file() else None
 
     def part(self, name: str) -> Path:

@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 
 from mambamia_cli import models
-from mambamia_cli.language.glance import Glance, GlanceConfig
+from mambamia_cli.language.closeup import Closeup, CloseupConfig
 from mambamia_cli.language.lexicon import SCENE
 from mambamia_cli.training import (
     align,
     calibrate,
+    closeup,
     confidence,
     edges,
     features,
-    glance,
     packages,
     plotting,
     styles,
@@ -92,14 +92,14 @@ class Session:
         edges.train(aligner, reels, held, rehearsal, self.work / "edges", recipe.edges, recipe.seed, self.log)
         return aligner
 
-    def glance(self, output: Path) -> None:
+    def closeup(self, output: Path) -> None:
         """What reads the views of second looks, trained and written. It needs nothing of the other stages but their words."""
         encoder, stills = self.recipe.compressor, lambda kind: features.load_stills(features.folder_of(self.work, kind))
         torch.manual_seed(self.recipe.seed)
-        reader = Glance(GlanceConfig(encoder.grid_rows * encoder.patches_per_row, encoder.vision_width, output_width=self.recipe.projector.output_width))
+        reader = Closeup(CloseupConfig(encoder.grid_rows * encoder.patches_per_row, encoder.vision_width, output_width=self.recipe.projector.output_width))
         held = {kind: stills(f"views-{kind}") for kind in ("seen", "unseen")}
-        glance.train(reader, self.lexicon(), stills("views"), held, self.work / "glance", self.recipe.glance, self.recipe.seed, self.log)
-        reader.eval().half().save_pretrained(output / "glance")
+        closeup.train(reader, self.lexicon(), stills("views"), held, self.work / "closeup", self.recipe.closeup, self.recipe.seed, self.log)
+        reader.eval().half().save_pretrained(output / "closeup")
 
     def tune(self) -> None:
         aligner = self.align()  # returns at once when that stage is done
@@ -134,9 +134,9 @@ def run(recipe: Recipe, work: Path, output: Path, stages: tuple[str, ...], log) 
     session = Session(recipe, work, log)
     for stage in stages:
         log(f"stage {stage}")
-        if stage in ("glance", "export", "calibrate"):
+        if stage in ("closeup", "export", "calibrate"):
             getattr(session, stage)(output)
         else:
             getattr(session, stage)()
-        if stage in ("align", "glance", "tune"):
+        if stage in ("align", "closeup", "tune"):
             plotting.draw_all(work)
