@@ -22,7 +22,7 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 
 @dataclass(frozen=True)
 class CloseupTraining:
-    steps: int = 4000
+    steps: int = 1200
     views: int = 256  # a step
     lr: float = 1e-3
     weight_decay: float = 0.05
