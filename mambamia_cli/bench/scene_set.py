@@ -3,15 +3,16 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mambamia_cli.training import photos, reels, slides
-from mambamia_cli.training.compose import SIZE
-from mambamia_cli.training.needles import Haystack
+if TYPE_CHECKING:
+    from mambamia_cli.training import reels
 
 FPS = 25
 FILM_SECONDS, LECTURE_SECONDS = 150.0, 240.0
+NAMES = ("cuts", "mixed-1", "mixed-2", "lecture-1", "lecture-2")
 MIXED = {"cut": 0.45, "dissolve": 0.33, "fade": 0.22}
 
 
@@ -31,12 +32,15 @@ def make(work: Path, folder: Path, *, seed: int = 7, log=lambda text: None) -> l
     One film of hard cuts, two of cuts, dissolves and fades, two lectures of slides with bullets and a speaker.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = ("cuts", "mixed-1", "mixed-2", "lecture-1", "lecture-2")
-    if not all((folder / f"{name}.json").exists() for name in wanted):
+    if not is_made(folder):
+        from mambamia_cli.training import photos, reels, slides
+        from mambamia_cli.training.compose import SIZE
+        from mambamia_cli.training.needles import Haystack
+
         held = photos.load(work, validation=True)
         stack = Haystack(held, photos.continuous(photos.load_clips(work)), [], {})
         fonts = slides.Fonts.load(work, validation=True)
-        for k, name in enumerate(wanted):
+        for k, name in enumerate(NAMES):
             rng = np.random.default_rng((seed, 31, k))
             if name.startswith("lecture"):
                 seconds = LECTURE_SECONDS
@@ -48,12 +52,19 @@ def make(work: Path, folder: Path, *, seed: int = 7, log=lambda text: None) -> l
             if not (folder / f"{name}.json").exists():
                 write(reel, seconds, folder / f"{name}.mp4")
                 log(f"made {name}.mp4 with {len(reel.boundaries)} boundaries")
-    return [read(folder / f"{name}.mp4") for name in wanted]
+    return [read(folder / f"{name}.mp4") for name in NAMES]
 
 
-def write(reel: reels.Reel, seconds: float, path: Path) -> None:
+def is_made(folder: Path) -> bool:
+    """Whether all videos of a set are there, whole."""
+    return all((folder / f"{name}.json").exists() for name in NAMES)
+
+
+def write(reel: "reels.Reel", seconds: float, path: Path) -> None:
     """Encode as H.264 in MP4; the truth, written last, says that the video is whole."""
     import av
+
+    from mambamia_cli.training.compose import SIZE
 
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "veryfast"})
@@ -69,3 +80,9 @@ def write(reel: reels.Reel, seconds: float, path: Path) -> None:
 def read(path: Path) -> Marked:
     truth = json.loads(path.with_suffix(".json").read_text())
     return Marked(path.stem, path, truth["fps"], tuple((a, b) for a, b in truth["boundaries"]))
+
+
+if __name__ == "__main__":
+    import sys
+
+    make(Path(sys.argv[1]), Path(sys.argv[2]), seed=int(sys.argv[3]))

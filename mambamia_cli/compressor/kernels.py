@@ -68,12 +68,14 @@ def scan(
     initial_state: Tensor | None = None,
     chunk_size: int = 64,
     reverse: bool = False,
+    every: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """`ssd.ssd_scan`, by the fused kernel where there is one. Same shapes, same numbers up to rounding."""
     fused = kernels_for(x.device.type).scan.function
     if fused is None:
-        return ssd.ssd_scan(x, dt, A, B, C, D, initial_state=initial_state, chunk_size=chunk_size, reverse=reverse)
-    return fused_scan(fused, x, dt, A, B, C, D, initial_state=initial_state, chunk_size=chunk_size, reverse=reverse)
+        return ssd.ssd_scan(x, dt, A, B, C, D, initial_state=initial_state, chunk_size=chunk_size, reverse=reverse, every=every)
+    y, state = fused_scan(fused, x, dt, A, B, C, D, initial_state=initial_state, chunk_size=chunk_size, reverse=reverse)
+    return y[:, every - 1 :: every], state
 
 
 def fused_scan(

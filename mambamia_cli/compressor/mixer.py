@@ -73,15 +73,23 @@ class Mamba2Mixer(nn.Module):
             y = y + self.branch(projected, reverse=True)[0]
         return self.out_proj(y), state
 
-    def project(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """u (b, l, width) -> gate silu(z) (b, l, d_inner), xBC (b, l, d_inner + 2s), raw dt (b, l, h)."""
+    def project(self, u: Tensor, every: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """u (b, l, width) -> gate silu(z) (b, l, d_inner), xBC (b, l, d_inner + 2s), raw dt (b, l, h).
+
+        every: the gate only of the last of so many tokens, (b, l / every, d_inner)."""
+        if every > 1:
+            z = F.linear(u[:, every - 1 :: every], self.in_proj.weight[: self.inner])
+            xBC, dt = F.linear(u, self.in_proj.weight[self.inner :]).split((self.conv_width, self.heads), dim=-1)
+            return F.silu(z), xBC, dt
         z, xBC, dt = self.in_proj(u).split((self.inner, self.conv_width, self.heads), dim=-1)
         return F.silu(z), xBC, dt
 
     def branch(
-        self, projected: tuple[Tensor, Tensor, Tensor], state: MixerState | None = None, *, reverse: bool = False
+        self, projected: tuple[Tensor, Tensor, Tensor], state: MixerState | None = None, *, reverse: bool = False, every: int = 1
     ) -> tuple[Tensor, MixerState]:
-        """One direction over a projected piece -> its normed output (b, l, d_inner) and the state it hands on."""
+        """One direction over a projected piece -> its normed output (b, l, d_inner) and the state it hands on.
+
+        every, as in `project`: the output of the last of so many tokens alone, (b, l / every, d_inner)."""
         gate, xBC, dt = projected
         conv = self.conv1d_b if reverse else self.conv1d
         dt_bias = self.dt_bias_b if reverse else self.dt_bias
@@ -102,6 +110,7 @@ class Mamba2Mixer(nn.Module):
             initial_state=ssm,
             chunk_size=self.chunk_size,
             reverse=reverse,
+            every=every,
         )
         return norm(y.flatten(2), gate), MixerState(tail, ssm)
 

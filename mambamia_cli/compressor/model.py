@@ -22,6 +22,7 @@ from mambamia_cli.compressor.taa import TimeAxisAggregator, taa_width
 from mambamia_cli.compressor.weights import load_weights, save_folder
 
 _QUERY_STD = 0.02  # as word embeddings start
+_SMALL = 512  # hidden size
 FLOAT32 = ("A_log", "A_b_log", "dt_bias", "D")  # parameters, and their `_b` twins, that no dtype but float32 is given
 
 
@@ -120,7 +121,10 @@ class MambaMiaCompressor(nn.Module):
         """A folder with config.json and model.safetensors, in eval mode. Raises ModelError when anything is missing,
         damaged or of the wrong shape. dtype as in `to_dtype`."""
         config = CompressorConfig.load(Path(folder) / "config.json")
-        with torch.device("meta"):  # no time lost on initial values that are overwritten at once
+        # No time is lost on initial values that are overwritten at once. To draw none, torch imports its compiler, which takes
+        # a second: those of a small model are sooner drawn, off the record of the seed.
+        small = config.hidden_size <= _SMALL
+        with torch.random.fork_rng([], enabled=small), torch.device("cpu" if small else "meta"):
             model = cls(config).to_dtype(dtype)
         load_weights(model, Path(folder) / "model.safetensors", device)
         return model.eval()

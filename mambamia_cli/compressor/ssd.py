@@ -31,12 +31,14 @@ def ssd_scan(
     initial_state: Tensor | None = None,
     chunk_size: int = 64,
     reverse: bool = False,
+    every: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Scan a sequence chunk by chunk; exact for any length l >= 1 and any chunk size.
 
     x (b, l, h, p); dt (b, l, h), softplus-ed; A (h,), negative; B and C (b, l, 1, s); D (h,) skip weight or None.
     initial_state (b, h, p, s): the state before the first token (after the last one when `reverse`); zeros when None.
     reverse: run right to left. Nothing is flipped: outputs stand at their inputs' places.
+    every: compute y only at the last of so many tokens, (b, l / every, h, p), without gradients; l is a multiple of it.
     Returns y (b, l, h, p) in x's dtype and final_state (b, h, p, s) in float32 (float64 for float64 inputs), which is
     the next piece's initial_state. Raises ValueError for shapes that do not fit.
     """
@@ -47,6 +49,8 @@ def ssd_scan(
     # Decays are products of hundreds of factors near 1: they are computed in float32 whatever x is in.
     dt, A, initial_state = dt.to(wide), A.to(wide), initial_state.to(wide)
     with torch.autocast(x.device.type, enabled=False):  # which would take the float32 states down to 16 bits
+        if every > 1:
+            return _scan_some(x, dt, A, B.squeeze(2), C.squeeze(2), D, initial_state, chunk_size, reverse, every)
         return _SSDScan.apply(x, dt, A, B.squeeze(2), C.squeeze(2), D, initial_state, chunk_size, reverse)
 
 
@@ -85,6 +89,22 @@ def ssd_step(
     if D is not None:
         y = y + x_w * D.to(wide).unsqueeze(-1)
     return y.to(x.dtype), state
+
+
+@torch.no_grad()
+def _scan_some(x, dt, A, B, C, D, state, chunk_size, reverse, every) -> tuple[Tensor, Tensor]:
+    """The scan with outputs at the last of every `every` tokens only: what no one reads is not computed."""
+    if x.shape[1] % every:
+        raise ValueError(f"the length {x.shape[1]} is no multiple of every = {every}")
+    blocks = split_blocks(x, max(1, chunk_size // every) * every)
+    y = torch.empty(x.shape[0], x.shape[1] // every, *x.shape[2:], dtype=x.dtype, device=x.device)  # (b, l / every, h, p)
+    for block in reversed(blocks) if reverse else blocks:
+        x_c, dt_c, B_c, C_c = (block.of(t) for t in (x, dt, B, C))  # (b, c, q, ...)
+        y_c, _, state = block_forward(x_c, dt_c, A, B_c, C_c, state, reverse, every)
+        if D is not None:
+            y_c.addcmul_(x_c[:, :, every - 1 :: every], D.to(y_c.dtype).unsqueeze(-1))
+        y[:, block.start // every :][:, : y_c.shape[1] * y_c.shape[2]].copy_(y_c.flatten(1, 2))
+    return y, state
 
 
 class _SSDScan(torch.autograd.Function):

@@ -39,20 +39,23 @@ def split_blocks(x: Tensor, chunk_size: int) -> list[Block]:
 
 
 def block_forward(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, reverse: bool
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, reverse: bool, every: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x (b, c, q, h, p), dt (b, c, q, h), A (h,), B and C (b, c, q, s), state (b, h, p, s) before the block.
 
     Returns y (b, c, q, h, p) without the skip, the states entering each chunk (b, c, h, p, s), the state after the block.
+    every: y only at the last of so many tokens, (b, c, q / every, h, p).
     """
-    b, c, q, h, p = x.shape
+    b, c, _, h, p = x.shape
+    rows = slice(every - 1, None, every)
     x, B, C = (t.to(dt.dtype) for t in (x, B, C))
     log_decay, total = _log_decays(dt, A, reverse)  # (b, c, q, h), (b, c, h)
 
     # Step 1. Inside a chunk: y_i = sum_j (C_i . B_j) exp(log_decay_i - log_decay_j) dt_j x_j over the j not after i.
-    scores = C @ B.transpose(-1, -2)  # (b, c, q, q), shared by all heads
-    weights = _decay_matrix(log_decay, reverse).mul_(scores.unsqueeze(2))  # (b, c, h, q, q)
-    y_inside = weights @ _by_head(x, dt)  # (b, c, h, q, p)
+    C = C[:, :, rows]  # (b, c, q', s), q' = q / every
+    scores = C @ B.transpose(-1, -2)  # (b, c, q', q), shared by all heads
+    weights = _decay_matrix(log_decay, reverse, rows).mul_(scores.unsqueeze(2))  # (b, c, h, q', q)
+    y_inside = weights @ _by_head(x, dt)  # (b, c, h, q', p)
     del weights  # the largest tensor of the block
 
     # Step 2. What each chunk adds to the state: sum_j exp(total - log_decay_j) dt_j x_j B_j^T.
@@ -68,8 +71,8 @@ def block_forward(
         state = torch.addcmul(added[:, i], decay[:, i], state)
 
     # Step 4. What the entering state gives: y_i += exp(log_decay_i) h_entering C_i.
-    y = (C @ entering.flatten(2, 3).transpose(-1, -2)).view(b, c, q, h, p)
-    y.mul_(torch.exp(log_decay).unsqueeze(-1)).add_(y_inside.transpose(2, 3))
+    y = (C @ entering.flatten(2, 3).transpose(-1, -2)).view(b, c, -1, h, p)
+    y.mul_(torch.exp(log_decay[:, :, rows]).unsqueeze(-1)).add_(y_inside.transpose(2, 3))
     return y, entering, state
 
 
@@ -158,8 +161,8 @@ def _log_decays(dt: Tensor, A: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
     return log_decay, log_decay[:, :, 0 if reverse else -1]
 
 
-def _decay_matrix(log_decay: Tensor, reverse: bool) -> Tensor:
-    """log_decay (b, c, q, h) -> L (b, c, h, q, q), L_ij = decay from token j to token i, 0 where j comes after i.
+def _decay_matrix(log_decay: Tensor, reverse: bool, which: slice = slice(None)) -> Tensor:
+    """log_decay (b, c, q, h) -> L (b, c, h, q', q), L_ij = decay from token j to token i of `which`, 0 where j comes after i.
 
     The mask goes in before exp: the differences it hides are positive and would overflow to inf, and to nan later.
     """
@@ -167,7 +170,7 @@ def _decay_matrix(log_decay: Tensor, reverse: bool) -> Tensor:
     hidden = torch.full((q, q), float("-inf"), dtype=log_decay.dtype, device=log_decay.device)
     hidden = hidden.tril(-1) if reverse else hidden.triu(1)  # (q, q), -inf where j comes after i, else 0
     rows = log_decay.transpose(2, 3).contiguous()  # (b, c, h, q)
-    return torch.sub(rows.unsqueeze(-1), rows.unsqueeze(-2)).add_(hidden).exp_()
+    return torch.sub(rows[..., which].unsqueeze(-1), rows.unsqueeze(-2)).add_(hidden[which]).exp_()
 
 
 def _cumsum(a: Tensor, reverse: bool) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mambamia_cli.compressor import kernels
-from mambamia_cli.compressor.mixer import MixerState
+from mambamia_cli.compressor.mixer import Mamba2Mixer, MixerState
 from mambamia_cli.compressor.model import CompressorOutput, MambaMiaCompressor
 
 
@@ -137,7 +137,10 @@ class StreamingCompressor:
         for a, e in spans:
             hidden[:, a:e] = model.insert_queries(patches[:, a:e].to(self._device))
         for i, block in enumerate(model.model.layers):
-            states.append(_run_layer(hidden, spans, step, block.aggregate, block.mixer, self._states[i]))
+            # Of the last layer's outputs the queries alone are kept, and so are they alone computed.
+            some = i == len(model.model.layers) - 1 and isinstance(block.mixer, Mamba2Mixer)
+            every = c.patches_per_row + 1 if some else 1
+            states.append(_run_layer(hidden, spans, step, block.aggregate, block.mixer, self._states[i], every))
         anchors = model.keep_queries(hidden[..., -1:, :].to(self._device))  # (1, m, g, d)
         taa = model.taa
         frames = taa.to_sequence(anchors).clone()  # (1, m, g*d), or the rows as a batch: (g, m, d)
@@ -153,31 +156,35 @@ def _run_layer(
     read: nn.Module,
     mixer: nn.Module,
     state: MixerState | None,
+    every: int = 1,
 ) -> MixerState | None:
     """hidden += out_proj(forward branch + backward branch), in place, over dim 1, span by span.
 
     hidden may lie in host memory: spans of it come to the mixer's device and go back.
     read: hidden of a span -> what the mixer reads, (b, l, width). state: the forward one before the window.
+    every: hidden is (b, m, g, every, d), and of these the last alone is brought up to date.
     Returns the forward state before frame `step`.
     """
     store, device = hidden.device, mixer.out_proj.weight.device
+    some = {} if every == 1 else {"every": every}  # which Mamba-1 does not know
     backward: dict[int, Tensor] = {}
     if mixer.bidirectional:
         after = None  # state and convolution tail handed from right to left
         for a, e in reversed(spans):
-            y, after = mixer.branch(mixer.project(read(hidden[:, a:e].to(device))), after, reverse=True)
+            y, after = mixer.branch(mixer.project(read(hidden[:, a:e].to(device)), **some), after, reverse=True, **some)
             backward[a] = y.to(store)
             del y
     at_step = None
     for a, e in spans:
         span = hidden[:, a:e].to(device)  # a view where it lies there already
-        y, state = mixer.branch(mixer.project(read(span)), state)  # (b, l, d_inner)
+        y, state = mixer.branch(mixer.project(read(span), **some), state, **some)  # (b, l, d_inner)
         if mixer.bidirectional:
             y = y.add_(backward.pop(a).to(device))
-        span += mixer.out_proj(y).view_as(span)
+        changed = span if every == 1 else span[..., -1, :]
+        changed += mixer.out_proj(y).view_as(changed)
         if store != device:
             hidden[:, a:e] = span
-        del y, span
+        del y, span, changed
         if e == step:
             at_step = MixerState(*(part.clone() for part in state))
     return at_step

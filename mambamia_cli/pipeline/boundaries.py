@@ -1,8 +1,9 @@
 """A second look at a video where its scenes may change: candidates at the sampling rate -> exact frames."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,32 +11,59 @@ from mambamia_cli.records import Candidate
 from mambamia_cli.scenes.evidence import Evidence, EvidenceRule
 from mambamia_cli.scenes.refine import SIZE, RefineRule, Turn, find_cut, find_gradual
 
+if TYPE_CHECKING:
+    from mambamia_cli.pipeline.closeup import CloseUp
+
 _RULE = RefineRule()
+
+
+Window = tuple[float, float]
+Find = Callable[[dict[int, Window], Collection[int]], dict[int, Turn | None]]
+"""(seconds that every frame is looked at in, by candidate; those of them that are taken for cuts) -> what is there. Candidates
+that cannot be looked at are left out."""
 
 
 def refine(
     path: Path, times: np.ndarray, score: np.ndarray, at: Sequence[int], evidence: Evidence | None, *,
     threshold: float = 1.0,
-    stream: int | None = None, rule: RefineRule = _RULE,
+    stream: int | None = None, rule: RefineRule = _RULE, seen: "CloseUp | None" = None,
 ) -> list[Candidate]:  # fmt: skip
     """Where the change is that the sampled frames `at` stand for.
 
     What the evidence takes for a cut is looked for between two sampled frames first, and farther around only if it is not
     there. times, score (m,); at: increasing indices. A candidate of which nothing is found keeps its sampled frame's time.
+    The file is read only around what was not `seen` while it was looked at.
 
     What is found also speaks: the score of a cut seen between two frames rises by `rule.confirmed` * (1 - stays^2) thresholds,
     and that of a candidate at which no transition is seen falls by `rule.unfound`.
     """
+
+    def find(windows: dict[int, Window], sharp: Collection[int]) -> dict[int, Turn | None]:
+        turns = {} if seen is None else seen.find(windows, sharp, times)
+        for i, (frames, moments) in _look(path, {i: w for i, w in windows.items() if i not in turns}, stream):
+            turns[i] = turn_at(frames, moments, times, i, i in sharp, rule)
+        return turns
+
+    turns = search(times, at, evidence, find, rule)
+    return [_candidate(float(times[i]), max(0.0, float(score[i]) + threshold * _told(turns[i], i, evidence, rule)), turns[i]) for i in at]
+
+
+def search(times: np.ndarray, at: Sequence[int], evidence: Evidence | None, find: Find, rule: RefineRule = _RULE) -> dict[int, Turn | None]:
+    """What stands behind the sampled frames `at`. What is found for one depends on its neighbours within `rule.far` seconds only."""
     sharp = _sharp(at, evidence)
     windows = {i: (times[max(i - 1, 0)] - rule.near, times[i] + rule.near) for i in sharp}
     windows |= _far(times, at, [i for i in at if i not in sharp], rule)
-    turns: dict[int, Turn | None] = {}
-    for i, stretch in _look(path, windows, stream):
-        turns[i] = find_cut(*stretch, times[max(i - 1, 0)], times[i], rule) if i in sharp else _any(stretch, times, i, rule)
-    missed = [i for i in at if i in sharp and turns[i] is None]
-    for i, stretch in _look(path, _far(times, at, missed, rule), stream):
-        turns[i] = _any(stretch, times, i, rule)
-    return [_candidate(float(times[i]), max(0.0, float(score[i]) + threshold * _told(turns[i], i, evidence, rule)), turns[i]) for i in at]
+    turns = find(windows, sharp)
+    missed = [i for i in at if i in sharp and i in turns and turns[i] is None]
+    return turns | find(_far(times, at, missed, rule), ())
+
+
+def turn_at(frames: np.ndarray, moments: Sequence[float], times: np.ndarray, i: int, sharp: bool, rule: RefineRule = _RULE) -> Turn | None:
+    """The transition that the sampled frame i stands for among `frames` (k, H, W, 3), presented at `moments` (k,)."""
+    if sharp:
+        return find_cut(frames, moments, times[max(i - 1, 0)], times[i], rule)
+    low, high = times[max(i - 2, 0)], times[min(i + 1, len(times) - 1)]
+    return find_cut(frames, moments, low, high, rule) or find_gradual(frames, moments, float(times[i]), rule)
 
 
 def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule) -> float:
@@ -56,12 +84,7 @@ def _sharp(at: Sequence[int], evidence: Evidence | None) -> set[int]:
     return {i for i in at if evidence.gone[i] >= seen.cut and evidence.mixed[i] < seen.dissolve and evidence.faded[i] < seen.fade}
 
 
-def _any(stretch: tuple[np.ndarray, list[float]], times: np.ndarray, i: int, rule: RefineRule) -> Turn | None:
-    low, high = times[max(i - 2, 0)], times[min(i + 1, len(times) - 1)]
-    return find_cut(*stretch, low, high, rule) or find_gradual(*stretch, float(times[i]), rule)
-
-
-def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: RefineRule) -> dict[int, tuple[float, float]]:
+def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: RefineRule) -> dict[int, Window]:
     """Wide windows around the candidates `which`, each ending before the frames that the others of `at`, or those a second
     away, stand for: neighbours nearer than that may be the same gradual transition."""
     windows = {}
@@ -73,7 +96,7 @@ def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: Ref
     return windows
 
 
-def _look(path: Path, windows: dict[int, tuple[float, float]], stream: int | None) -> Iterator[tuple[int, tuple[np.ndarray, list[float]]]]:
+def _look(path: Path, windows: dict[int, Window], stream: int | None) -> Iterator[tuple[int, tuple[np.ndarray, list[float]]]]:
     """(candidate, (frames, times)) of every window, from one pass over the file."""
     from mambamia_cli.video.windows import open_windows
 

@@ -16,6 +16,8 @@ Where the host waits for a card, and why (tests/gpu/test_fake_cuda.py holds a ru
 
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -26,6 +28,7 @@ import numpy as np
 
 from mambamia_cli.errors import InputError, UsageError
 from mambamia_cli.pipeline.backoff import Backoff
+from mambamia_cli.pipeline.closeup import CloseUp
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.scenes.evidence import Evidence, EvidenceStream
 from mambamia_cli.scenes.levels import SignatureStream
@@ -33,7 +36,7 @@ from mambamia_cli.scenes.levels import SignatureStream
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mambamia_cli.video import DecodeStats, SampleSpec, VideoInfo
+    from mambamia_cli.video import DecodeStats, FrameChunk, FrameStream, SampleSpec, VideoInfo
 
 MEMORY_ANCHORS = 16 << 20  # bytes
 
@@ -72,8 +75,9 @@ class AnchorStore:
 class Index:
     """What a look at a video leaves: of every frame its presentation time (seconds, rational), delta (m,) and anchors.
 
-    `anchors` is None when only the curve was wanted. `timing_s`: seconds waited for decoding, spent encoding, compressing.
-    `sampler` is "uniform" for a glance: times alone, no delta.
+    `anchors` is None when only the curve was wanted. `timing_s`: seconds waited for decoding, spent encoding, compressing:
+    side by side, so that they may come to more than the look `took`. `sampler` is "uniform" for a glance: times alone, no delta.
+    `closeup` is there when every frame was kept an eye on.
     """
 
     info: "VideoInfo"
@@ -86,6 +90,8 @@ class Index:
     signatures: np.ndarray  # (m, levels.WIDTH) float16
     timing_s: dict[str, float] = field(default_factory=dict)
     sampler: str | None = None
+    took: float = 0.0
+    closeup: CloseUp | None = None
 
     @property
     def seconds(self) -> np.ndarray:
@@ -93,8 +99,12 @@ class Index:
         return np.array([float(moment) for moment in self.times])
 
 
-def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool = True, progress: Progress) -> Index:
+def watch(
+    path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool = True, closely: bool = False, progress: Progress
+) -> Index:  # fmt: skip
     """Look at a video once, in chunks and windows as `models.settings` says; where memory runs out all the same, in smaller ones.
+
+    closely: keep an eye on every frame, so that `boundaries.refine` need not read the file again.
 
     Raises:
         InputError: nothing in it can be decoded.
@@ -103,12 +113,14 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
     import torch
 
     from mambamia_cli.compressor.stream import StreamingCompressor
+    from mambamia_cli.scenes.refine import SIZE
     from mambamia_cli.video import open_frames
 
-    chosen, clock = models.settings, _Clock()
+    chosen, clock, began = models.settings, _Clock(), time.perf_counter()
     models.enter("watch")
     stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=chosen.overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
     backoff = Backoff(models.encoder, stream, chosen.chunk)
+    held = _Held(backoff)
     anchors, delta, times = AnchorStore() if keep_anchors else None, [], []
     evidence, signatures = EvidenceStream(), SignatureStream()
 
@@ -118,24 +130,107 @@ def watch(path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool 
             if anchors is not None:
                 anchors.append(output.anchors)
 
-    with open_frames(path, spec, chunk_frames=chosen.chunk) as frames, torch.inference_mode():
-        chunks, end = iter(frames), _end(frames.info.duration, spec.end)
-        while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
-            pixels = torch.from_numpy(chunk.frames).permute(0, 3, 1, 2)  # (m, 3, H, W) uint8
-            patches = clock.time("encode", lambda: backoff.encode(pixels))  # noqa: B023  (m, n, d_vision)
+    def foresee() -> None:
+        known = np.concatenate(delta)  # (m',)
+        closeup.foresee(np.array([float(t) for t in times[: len(known)]]), known, evidence.so_far())
+
+    apart = getattr(models.encoder, "apart", False)
+    with (open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None) as frames, torch.inference_mode(),
+          _few_threads(4 if apart else 1)):  # fmt: skip
+        closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
+        for chunk, patches in _encoded(frames, held, clock, beside=apart):  # patches (m, n, d_vision)
+            clock.time("compare", lambda: evidence.push(chunk.frames))  # noqa: B023
             signatures.push(clock.time("encode", lambda: _mean_patch(patches)))  # noqa: B023
-            take(clock.time("compress", lambda: backoff.push(patches)))  # noqa: B023
-            clock.time("compare", lambda: evidence.push(chunk.frames))
             times += chunk.times
+            outputs = clock.time("compress", lambda: backoff.push(patches))  # noqa: B023
+            take(outputs)
+            if closeup is not None:
+                closeup.add(chunk.every)
+                if outputs:
+                    clock.time("refine", foresee)
             begin = spec.start or Fraction(0)
             progress("watching", float(times[-1] - begin), float(end - begin) if end is not None else None)
         stats = frames.stats
         if not times:
             raise InputError(f"{path} has no frame that can be decoded", "check that it plays, or convert it")
         take(clock.time("compress", lambda: backoff.finish(stream.finish)))
+        if closeup is not None:
+            closeup.add(frames.rest, last=frames.ended)
     end = _end(stats.duration, spec.end)
     span = (float(spec.start or times[0]), float(max(end, times[-1]) if end is not None else times[-1]))
-    return Index(frames.info, stats, tuple(times), np.concatenate(delta), anchors, span, evidence.finish(), signatures.finish(), clock.seconds)
+    return Index(frames.info, stats, tuple(times), np.concatenate(delta), anchors, span, evidence.finish(), signatures.finish(), clock.seconds,
+                 took=time.perf_counter() - began, closeup=closeup)  # fmt: skip
+
+
+def _encoded(frames: "FrameStream", held: "_Held", clock: "_Clock", *, beside: bool) -> Iterator[tuple["FrameChunk", "Tensor"]]:
+    """(chunk, its patches (m, n, d_vision)), in order.
+
+    beside: encoded in a thread of its own, while the caller compresses the chunk before.
+    """
+    import torch
+
+    from mambamia_cli.video.channel import Channel
+
+    def pairs() -> Iterator[tuple["FrameChunk", "Tensor"]]:
+        chunks = iter(frames)
+        while (chunk := clock.time("decode", lambda: next(chunks, None))) is not None:
+            yield chunk, clock.time("encode", lambda: held.encode(chunk.frames))
+
+    def produce(put: Callable[[Any], None]) -> None:
+        with torch.inference_mode():
+            for pair in pairs():
+                put(pair)
+
+    if not beside:
+        yield from pairs()
+        return
+    channel = Channel(produce, 3, "mambamia-encode")  # a window is compressed at one go: so much is encoded meanwhile
+    try:
+        yield from channel
+    finally:
+        channel.close()
+
+
+class _Held:
+    """Encodes what is new: a frame that equals the one before, pixel for pixel, has its patches."""
+
+    def __init__(self, backoff: Backoff):
+        self._backoff = backoff
+        self._chunk: Tensor | None = None  # the frames given last
+        self._patches: Tensor | None = None  # of the last of them
+
+    def encode(self, frames: np.ndarray) -> "Tensor":
+        """frames (m, H, W, 3) uint8, those that follow the ones given before -> patches (m, n, d_vision)."""
+        import torch
+
+        before = [None if self._chunk is None else self._chunk[-1].numpy(), *frames[:-1]]
+        new = np.array([last is None or not np.array_equal(last, frame) for last, frame in zip(before, frames, strict=True)])  # (m,)
+        self._chunk = torch.from_numpy(frames)
+        if new.all():
+            patches = self._backoff.encode(self._chunk.permute(0, 3, 1, 2))  # from (m, 3, H, W) uint8
+        else:
+            known = [] if self._patches is None else [self._patches]
+            if new.any():
+                known.append(self._backoff.encode(torch.from_numpy(frames[new]).permute(0, 3, 1, 2)))
+            which = np.cumsum(new) - (0 if self._patches is not None else 1)  # (m,)
+            patches = torch.cat(known)
+            patches = torch.stack([patches[i] for i in which])  # places are plain numbers: no index goes to the card
+        self._patches = patches[-1:].clone()
+        return patches
+
+
+@contextmanager
+def _few_threads(part: int) -> Iterator[None]:
+    """torch held to one of `part` of its threads. Where others compute beside it, a thread of torch's that does not get a core
+    keeps all the rest waiting, which they do by spinning."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // part))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def glance(info: "VideoInfo", spec: "SampleSpec", *, rate: Fraction, most: int) -> Index:

@@ -106,7 +106,9 @@ def _window(tape: Tape, config: CompressorConfig, frames: int, m: int, watch: Wa
         arriving = rows * config.vision_width * item if moved else 0
         tape.touch(arriving, 0 if config.vision_width == d else rows * d * item, m * unit)
         expand = round(config.expand * d)
-        _layer(tape, config, watch, frames, m, tokens * m, d, expand, config.state_size, config.bidirectional, store, 1)
+        # Of the last layer only the queries' outputs are computed: it counts where it is the only one.
+        every = config.patches_per_row + 1 if config.num_layers == 1 and config.ssm == "mamba2" else 1
+        _layer(tape, config, watch, frames, m, tokens * m, d, expand, config.state_size, config.bidirectional, store, 1, every=every)
     anchors = frames * config.grid_rows * d * item
     with tape.hold(frames * unit, where=store), tape.hold(anchors, anchors):  # hidden, the anchors, and their sequence
         rows_layout = config.taa_layout == "rows"
@@ -119,21 +121,21 @@ def _window(tape: Tape, config: CompressorConfig, frames: int, m: int, watch: Wa
 
 
 def _layer(tape: Tape, config: CompressorConfig, watch: Watch, frames: int, m: int, length: int, d: int, e: int, state: int,
-           both: bool, store: str, batch: int, *, gpa: bool = True) -> None:  # fmt: skip
-    """compressor.stream._run_layer. length: tokens of a chunk, `batch` times over."""
+           both: bool, store: str, batch: int, *, gpa: bool = True, every: int = 1) -> None:  # fmt: skip
+    """compressor.stream._run_layer. length: tokens of a chunk, `batch` times over; outputs for one in `every`."""
     item, tokens = watch.item, length * batch
     u = tokens * d * item
-    behind = ceil(frames / m) * tokens * e * item if both else 0
+    behind = ceil(frames / m) * tokens * e * item // every if both else 0
     behind = round(behind * frames / (ceil(frames / m) * m))  # the last chunk may be short
     moved = u if store == HOST and not watch.cpu else 0
     with tape.hold(behind, where=store), tape.hold(moved):
-        _branch(tape, config, watch, length, d, e, state, batch, gpa)
+        _branch(tape, config, watch, length, d, e, state, batch, gpa, every)
         # y, what comes from the right, and out_proj's
-        tape.touch(tokens * e * item, tokens * e * item if moved and both else 0, u)
+        tape.touch(tokens * e * item // every, tokens * e * item // every if moved and both else 0, u // every)
 
 
 def _branch(tape: Tape, config: CompressorConfig, watch: Watch, length: int, d: int, e: int, state: int, batch: int,
-            gpa: bool) -> None:  # fmt: skip
+            gpa: bool, every: int) -> None:  # fmt: skip
     """mixer.branch(mixer.project(read(hidden))) of one chunk, up to the branch's output."""
     item, tokens = watch.item, length * batch
     u, block = tokens * d * item, _norm_block(watch, tokens, d)
@@ -147,22 +149,23 @@ def _branch(tape: Tape, config: CompressorConfig, watch: Watch, length: int, d: 
         return
     heads = max(1, e // config.head_dim)
     conv = e + 2 * state
-    z, gate, convolved = tokens * (e + conv + heads) * item, tokens * e * item, tokens * conv * item
+    gate, convolved = tokens * e * item // every, tokens * conv * item
+    z = gate + tokens * (conv + heads) * item
     with tape.hold(u):
         tape.touch(z, gate)
     with tape.hold(z, gate):
         tape.touch(convolved, convolved, min(convolved, (BLOCK_CPU if watch.cpu else BLOCK_ROWS_DEVICE) * item))
         with tape.hold(convolved):
             steps = tokens * heads * 4
-            out = tokens * e * item
+            out = tokens * e * item // every
             with tape.hold(steps, out):
                 tape.touch(steps)
                 if watch.fused:
                     _fused_scan(tape, config, length, heads, e, state, batch)
                 else:
-                    _scan(tape, config, watch, length, heads, e, state, batch)
+                    _scan(tape, config, watch, length, heads, e, state, batch, every)
             with tape.hold(out):
-                tape.touch(out, _norm_block(watch, tokens, e))
+                tape.touch(out, _norm_block(watch, tokens // every, e))
 
 
 def _norm_block(watch: Watch, rows: int, width: int) -> int:
@@ -170,7 +173,8 @@ def _norm_block(watch: Watch, rows: int, width: int) -> int:
     return 8 * min(rows * width, BLOCK_CPU if watch.cpu else BLOCK_ROWS_DEVICE)
 
 
-def _scan(tape: Tape, config: CompressorConfig, watch: Watch, length: int, heads: int, e: int, state: int, batch: int) -> None:
+def _scan(tape: Tape, config: CompressorConfig, watch: Watch, length: int, heads: int, e: int, state: int, batch: int,
+          every: int) -> None:  # fmt: skip
     """compressor.ssd._SSDScan.forward: float32 throughout, a block of chunks at a time."""
     q = min(config.chunk_size, length)
     chunks = max(1, length // q)
@@ -180,12 +184,13 @@ def _scan(tape: Tape, config: CompressorConfig, watch: Watch, length: int, heads
     x, added = tokens * e * 4, batch * block * e * state * 4
     matrix, small = batch * block * heads * q * q * 4, tokens * heads * 4
     wide = x + 2 * tokens * state * 4 if watch.item != 4 else 0  # float32 copies of x, B and C
-    entering = batch * (ceil(length / q) - block) * e * state * 4  # of the blocks before
-    scores = batch * block * q * q * 4
+    # Of the blocks before; where few outputs are wanted, no gradient is, and nothing is kept for it.
+    entering = batch * (ceil(length / q) - block) * e * state * 4 if every == 1 else 0
+    scores = batch * block * q * q * 4 // every
     with tape.hold(entering, wide, 3 * small, scores):
-        tape.touch(matrix, x, x)  # decays, dt x by head, y inside
-        tape.touch(x, x, added)
-        tape.touch(x, added, added, x)
+        tape.touch(matrix // every, x, x // every)  # decays, dt x by head, y inside
+        tape.touch(x // every, x, added)
+        tape.touch(x // every, added, added, x // every)
 
 
 def _fused_scan(tape: Tape, config: CompressorConfig, length: int, heads: int, e: int, state: int, batch: int) -> None:

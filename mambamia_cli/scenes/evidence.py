@@ -75,6 +75,10 @@ class EvidenceStream:
 
     def finish(self) -> Evidence:
         self._measure(len(self._mean))
+        return self.so_far()
+
+    def so_far(self) -> Evidence:
+        """Of the frames whose numbers no later frame can change."""
         empty = (np.empty(0),) * 4
         return Evidence(*(np.concatenate(parts) for parts in zip(empty, *self._parts, strict=True)))
 

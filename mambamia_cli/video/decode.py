@@ -22,9 +22,20 @@ from .sparse import GiveUp, SparseReader, pays
 @dataclass(frozen=True)
 class FrameChunk:
     """Consecutive sampled frames. start: index of the first one among all sampled; frames (m, H, W, 3) uint8 RGB,
-    C-contiguous, owned by whoever receives it; times: seconds from the video's first frame, exact, increasing."""
+    C-contiguous, owned by whoever receives it; times: seconds from the video's first frame, exact, increasing.
+
+    every: all frames that were decoded since the last chunk, sampled or not, in small; None unless asked for."""
 
     start: int
+    frames: np.ndarray
+    times: tuple[Fraction, ...]
+    every: "Stretch | None" = None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive frames (m, H, W, 3) uint8 RGB, upright, and their times: seconds from the video's first frame, exact."""
+
     frames: np.ndarray
     times: tuple[Fraction, ...]
 
@@ -50,10 +61,13 @@ class DecodeStats:
     """Seconds to the end of the last frame if the video was read to its end, else what its headers say."""
 
 
-def open_frames(path: str | Path, spec: SampleSpec, *, chunk_frames: int = 32, queue_chunks: int = 2) -> "FrameStream":
+def open_frames(
+    path: str | Path, spec: SampleSpec, *, chunk_frames: int = 32, queue_chunks: int = 2, every: tuple[int, int] | None = None
+) -> "FrameStream":  # fmt: skip
     """Open a video for streaming: iterate the result for FrameChunks of at most `chunk_frames` frames.
 
-    The same frames and times come out whatever `chunk_frames` and `queue_chunks` (chunks decoded ahead).
+    The same frames and times come out whatever `chunk_frames` and `queue_chunks` (chunks decoded ahead). With `every`, a
+    (height, width), chunks hold all frames in that size beside the sampled ones; none is then left undecoded.
     Raises InputError here for a file that cannot be decoded, UsageError for a range outside the video.
     Errors met while decoding are raised by the iteration.
     """
@@ -65,7 +79,7 @@ def open_frames(path: str | Path, spec: SampleSpec, *, chunk_frames: int = 32, q
             f"the range starts at {float(spec.begin):g} s and {path} ends at {float(info.duration):g} s",
             "give --start an earlier time",
         )
-    return FrameStream(info, spec, chunk_frames, queue_chunks)
+    return FrameStream(info, spec, chunk_frames, queue_chunks, every)
 
 
 class FrameStream:
@@ -74,10 +88,15 @@ class FrameStream:
     Close it, or use it in a `with`, or read it to its end: each joins the decoding thread.
     """
 
-    def __init__(self, info: VideoInfo, spec: SampleSpec, chunk_frames: int, queue_chunks: int):
+    def __init__(self, info: VideoInfo, spec: SampleSpec, chunk_frames: int, queue_chunks: int, every: tuple[int, int] | None = None):
         self.info, self.spec, self.stats = info, spec, DecodeStats(duration=info.duration)
         self.size = spec.size or (info.height, info.width)
         self._chunk_frames, self._queue_chunks = chunk_frames, queue_chunks
+        self._every = None if every is None else _Every(every, info)
+        self.rest: Stretch | None = None
+        """With `every`, at the end: the frames that came after the last chunk."""
+        self.ended = False
+        """Whether the last frame read was the video's last."""
         self._channel: Channel | None = None
         self._done = False
 
@@ -120,9 +139,10 @@ class FrameStream:
                 chunk.times.append(grid.time(shown))
                 self._count(chunk.times[-1])
                 if len(chunk.times) == self._chunk_frames:
-                    put(chunk.cut())
+                    put(chunk.cut(self._every))
         if chunk.times:
-            put(chunk.cut())
+            put(chunk.cut(self._every))
+        self.rest = None if self._every is None else self._every.cut()
         if self.spec.fps is None and self.spec.max_frames is not None:
             self.stats.capped = grid.passed > 0
         self._finish()
@@ -130,7 +150,7 @@ class FrameStream:
     def _sampled(self, grid: Grid) -> Iterator[tuple["object", Fraction]]:
         """(frame, time) of the frames the grid takes, in the cheapest way that gives exactly these."""
         begin, given = grid.start, None
-        if pays(self.info, grid.step):
+        if self._every is None and pays(self.info, grid.step):
             reader = SparseReader(self.info, grid)
             try:
                 for item in reader:
@@ -152,11 +172,14 @@ class FrameStream:
         previous = None  # (frame, time, seconds it lasts by its own account)
         with closing(frames_from(self.info, begin, self.stats)) as frames:
             for frame, shown, length in frames:
+                if self._every is not None:
+                    self._every.add(frame, shown)
                 if previous is not None and grid.take(previous[1], shown):
                     yield previous[:2]
                 previous = frame, shown, length
                 if grid.over(shown):
                     return
+        self.ended = True
         if previous is not None:
             frame, shown, length = previous
             self.stats.duration = shown + length
@@ -210,11 +233,32 @@ class _ChunkBuilder:
             self._frames = np.empty(self._shape, np.uint8)
         return self._frames[len(self.times)]
 
-    def cut(self) -> FrameChunk:
+    def cut(self, every: "_Every | None") -> FrameChunk:
         count = len(self.times)
-        chunk = FrameChunk(self._start, self._frames[:count], tuple(self.times))
+        chunk = FrameChunk(self._start, self._frames[:count], tuple(self.times), None if every is None else every.cut())
         self._start, self._frames, self.times = self._start + count, None, []
         return chunk
+
+
+class _Every:
+    """All frames in small, since the last chunk."""
+
+    def __init__(self, size: tuple[int, int], info: VideoInfo):
+        self._size, self._scaler = size, Scaler(size, info.orientation)
+        self._pictures: list[np.ndarray] = []
+        self._times: list[Fraction] = []
+
+    def add(self, frame, shown: Fraction) -> None:
+        picture = np.empty((*self._size, 3), np.uint8)
+        self._scaler.into(frame, picture)
+        self._pictures.append(picture)
+        self._times.append(shown)
+
+    def cut(self) -> Stretch:
+        pictures = np.stack(self._pictures) if self._pictures else np.empty((0, *self._size, 3), np.uint8)  # (m, H, W, 3)
+        stretch = Stretch(pictures, tuple(self._times))
+        self._pictures, self._times = [], []
+        return stretch
 
 
 def measure_duration(info: VideoInfo) -> Fraction | None:

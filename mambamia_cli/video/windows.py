@@ -7,12 +7,12 @@ the stream allows that (sparse.py). Memory: one stretch of frames.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from .decode import Stretch
 from .probe import VideoInfo, probe
 from .reader import frames_from
 from .sample import LONGEST_TOLERANCE
@@ -21,14 +21,6 @@ from .sparse import GiveUp, SparseReader, pays
 
 APART = Fraction(20)
 """Seconds between two stretches from which on seeking beats reading on: the packets between are not even read."""
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Consecutive frames (m, H, W, 3) uint8 RGB, upright, and their times: seconds from the video's first frame, exact."""
-
-    frames: np.ndarray
-    times: tuple[Fraction, ...]
 
 
 def open_windows(

@@ -32,6 +32,7 @@ class Backend(Protocol):
     name: str
     batch: int  # frames a call: more only takes more memory
     device: torch.device
+    apart: bool  # it computes in threads of its own, not torch's
 
     def run(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames (m, 3, 224, 224) uint8, m > 0 -> patches (m, 49, 432) and logits (m, 1000), float32, on `device`."""
@@ -43,6 +44,7 @@ class TorchBackend:
 
     name = "torch"
     batch = 8
+    apart = False
 
     def __init__(self, model: EfficientNetLite0, *, device: str = "cpu", threads: int | None = None):
         self.device, self.threads = torch.device(device), threads
@@ -65,6 +67,7 @@ class OnnxBackend:
     name = "onnxruntime"
     batch = 32
     device = torch.device("cpu")
+    apart = True
 
     def __init__(self, model: EfficientNetLite0, *, threads: int | None = None):
         import onnxruntime

@@ -29,6 +29,8 @@ class EmbeddedEncoder:
     def __init__(self, *, device: str = "cpu", threads: int | None = None):
         self.revision = WEIGHTS_SHA256[:12]
         self.backend = choose(load_network(), device=device, threads=threads)
+        self.apart = self.backend.apart
+        """Whether it computes outside of torch, in threads of its own, so that torch may compute something else meanwhile."""
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames (m, 3, 224, 224) uint8 -> patches (m, 49, 432) float32, row-major."""

@@ -137,3 +137,21 @@ def test_autocast_leaves_the_scan_alone():
         results.append((y, state, *torch.autograd.grad(y.sum() + state.sum(), (x, dt, A, B, C, D))))
     for plain, cast in zip(*results, strict=True):
         assert plain.dtype == cast.dtype and torch.equal(plain, cast)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_few_outputs_are_those_of_the_whole_scan(reverse):
+    """Where only every eighth output is read, only those are computed, over whole and left-over chunks alike."""
+    g = torch.Generator().manual_seed(4)
+    b, l, h, p, s, every = 2, 23 * 8, 3, 5, 4, 8
+    x, B, C = (torch.randn(*shape, generator=g) for shape in ((b, l, h, p), (b, l, 1, s), (b, l, 1, s)))
+    dt, A, D = torch.rand(b, l, h, generator=g) * 0.2, -torch.rand(h, generator=g) * 4, torch.randn(h, generator=g)
+    state = torch.randn(b, h, p, s, generator=g)
+    options = {"initial_state": state, "reverse": reverse}
+    y, after = ssd_scan(x, dt, A, B, C, D, chunk_size=64, **options)
+    for chunk_size in (64, 20, 3):  # 20 and 3 are no multiples of eight
+        some, also_after = ssd_scan(x, dt, A, B, C, D, chunk_size=chunk_size, every=every, **options)
+        torch.testing.assert_close(some, y[:, every - 1 :: every], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(also_after, after, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="no multiple"):
+        ssd_scan(x[:, :-1], dt[:, :-1], A, B[:, :-1], C[:, :-1], D, every=every)

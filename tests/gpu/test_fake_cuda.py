@@ -60,7 +60,7 @@ ANSWERING = {
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
     """Five seconds at eight frames a second: two windows of some of the models."""
-    return videos.write_video(tmp_path_factory.mktemp("film") / "film.mp4", ((videos.RED, 3), (videos.BLUE, 2)), fps=8).path
+    return videos.write_video(tmp_path_factory.mktemp("film") / "film.mp4", ((videos.RED, 3), (videos.BLUE, 2)), fps=8, textured=True).path
 
 
 def write(folder, vision, config, language, *, words=(), each=4):
@@ -152,7 +152,7 @@ def no_odds(lexicon, tokens, words):
 def test_paper_sizes(tmp_path, monkeypatch, settings):
     """SigLIP2 so400m, the paper's compressor and Qwen2-7B in NF4 over 96 frames: what `mambamia plan` says is counted."""
     frames = 96
-    film = videos.write_video(tmp_path / "film.mp4", ((videos.RED, frames // 16), (videos.BLUE, frames // 16)), fps=8).path
+    film = videos.write_video(tmp_path / "film.mp4", ((videos.RED, frames // 16), (videos.BLUE, frames // 16)), fps=8, textured=True).path
     folder = write(tmp_path / "model", SO400M, CompressorConfig.paper(), QWEN2_7B, each=24)
     models, index, watched = look(folder, film, settings, monkeypatch)
     answered, kept, tokens = answer(models, index, "nf4")

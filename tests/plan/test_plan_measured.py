@@ -68,8 +68,8 @@ def write_model(folder, tower, tower_sizes, compressor, family, language_sizes):
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    """Eight seconds at eight frames a second: 64 frames, two windows of some of the models."""
-    return videos.write_video(tmp_path_factory.mktemp("film") / "film.mp4", ((videos.RED, 4), (videos.BLUE, 4)), fps=8).path
+    """Eight seconds at eight frames a second: 64 frames, no two alike (one would not be encoded), two windows of some of the models."""
+    return videos.write_video(tmp_path_factory.mktemp("film") / "film.mp4", ((videos.RED, 4), (videos.BLUE, 4)), fps=8, textured=True).path
 
 
 def held_by(language):

@@ -1,0 +1,117 @@
+"""The second look taken during the first: every frame in small, kept for as long as the compressor lags behind.
+
+Looking at a video decodes most of it, so every frame is brought down to refine.SIZE on the way. Delta of a frame is known
+when its window of the compressor is worked through; the candidates that can be told then are refined at once from these
+pictures, and what is found is remembered by the exact question that was asked. `boundaries.refine` asks again at the end,
+with everything known: what was foreseen is answered from memory, and only the rest is read from the file once more. So the
+markers are the same whether or not a video was looked at closely.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Collection
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mambamia_cli.pipeline import boundaries
+from mambamia_cli.scenes import marking, peaks
+from mambamia_cli.scenes.evidence import Evidence, combine, fits
+from mambamia_cli.scenes.peaks import PeakRule
+from mambamia_cli.scenes.refine import RefineRule, Turn
+
+if TYPE_CHECKING:
+    from mambamia_cli.video import VideoInfo
+    from mambamia_cli.video.decode import Stretch
+
+MEMORY = 96 << 20
+"""Bytes of small pictures at most: two minutes at 60 frames a second. Older ones go, and are read again should they be needed."""
+
+SLACK = 4.0
+"""Seconds before the last frame whose score is settled from which on pictures are kept: more than a candidate's window."""
+
+
+class CloseUp:
+    """`add` pictures in order, `foresee` whenever more of delta is known, `find` as often as needed."""
+
+    def __init__(self, info: "VideoInfo", rule: PeakRule):
+        from mambamia_cli.video.sample import LONGEST_TOLERANCE
+
+        self._rule, self._refining = rule, RefineRule()
+        self._tolerance = min(info.time_base / 2, LONGEST_TOLERANCE)
+        self._held: deque[Stretch] = deque()
+        self._bytes = 0
+        self._from_start = False  # whether the first picture held is the video's first
+        self._to_end = False
+        self._settled = 0  # sampled frames whose score no later frame can change
+        self._turns: dict[tuple[int, float, float, bool], Turn | None] = {}
+
+    def add(self, stretch: "Stretch | None", *, last: bool = False) -> None:
+        """The frames that follow those already here. last: after them the video ends."""
+        self._to_end |= last
+        if stretch is None or not stretch.times:
+            return
+        if not self._held and not self._bytes:
+            self._from_start = stretch.times[0] == 0
+        self._held.append(stretch)
+        self._bytes += stretch.frames.nbytes
+        while self._bytes > MEMORY:
+            self._drop()
+
+    def foresee(self, times: np.ndarray, delta: np.ndarray, evidence: Evidence) -> None:
+        """Refine the candidates that are certain by now. times, delta (m,): of the sampled frames so far whose delta is known."""
+        half = round(self._rule.window / float(np.median(np.diff(times[-500:])))) if len(times) > 2 else 0
+        settled = len(times) - half - 2
+        if settled <= self._settled or not fits(times[-500:]):
+            return
+        first = max(0, self._settled - 2 * half - 32)  # scores of the first `half` of a slice are judged by other frames
+        known = Evidence(*(part[first : len(times)] for part in (evidence.gone, evidence.stays, evidence.mixed, evidence.faded)))
+        score = combine(peaks.scores(delta[first:], times[first:], self._rule), self._rule.threshold, known)
+        sure = 0 if first == 0 else half + 1
+        at = [first + i for i in marking.candidates_of(score, times[first:], marking.LOWEST * self._rule.threshold) if i >= sure]
+        begin = max(0, self._settled - 32)
+        at = [i for i in at if begin <= i < settled]
+        boundaries.search(times, at, evidence, lambda windows, sharp: self.find(windows, sharp, times), self._refining)
+        self._settled = settled
+        while len(self._held) > 1 and self._held[0].times[-1] < times[begin] - SLACK:
+            self._drop()
+
+    def find(self, windows: "dict[int, boundaries.Window]", sharp: Collection[int], times: np.ndarray) -> dict[int, Turn | None]:
+        """What is in the windows of those candidates that can be told of; see boundaries.Find."""
+        turns = {}
+        for i, (low, high) in windows.items():
+            key = (i, float(low), float(high), i in sharp)
+            if key not in self._turns:
+                pictures = self._between(low, high)
+                if pictures is None:
+                    continue
+                self._turns[key] = boundaries.turn_at(*pictures, times, i, i in sharp, self._refining)
+            turns[i] = self._turns[key]
+        return turns
+
+    def close(self) -> None:
+        """Let the pictures go."""
+        self._held.clear()
+
+    def _drop(self) -> None:
+        self._bytes -= self._held.popleft().frames.nbytes
+        self._from_start = False
+
+    def _between(self, low: float, high: float) -> tuple[np.ndarray, list[float]] | None:
+        """All frames presented in [low, high] and their times, as windows.open_windows gives them; None if some are not here."""
+        begin, end = max(Fraction(low), Fraction(0)) - self._tolerance, Fraction(max(high, 0)) + self._tolerance
+        if not self._held or (self._held[0].times[0] >= begin and not self._from_start):
+            return None
+        if self._held[-1].times[-1] <= end and not self._to_end:
+            return None
+        parts, moments = [], []
+        for stretch in self._held:
+            if stretch.times[-1] < begin or stretch.times[0] > end:
+                continue
+            inside = slice(bisect_left(stretch.times, begin), bisect_right(stretch.times, end))
+            parts.append(stretch.frames[inside])
+            moments += [float(t) for t in stretch.times[inside]]
+        if not parts:
+            return None
+        return np.concatenate(parts), moments

@@ -1,0 +1,142 @@
+"""The second look taken during the first finds what a second pass over the file finds, and spares it."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from mambamia_cli import open_video
+from mambamia_cli.pipeline import Models, boundaries, closeup, index
+from mambamia_cli.pipeline.closeup import CloseUp
+from mambamia_cli.scenes import evidence, marking, peaks
+from mambamia_cli.scenes.evidence import EvidenceStream
+from mambamia_cli.scenes.refine import SIZE
+from mambamia_cli.video import SampleSpec, open_frames
+from mambamia_cli.video.windows import open_windows
+
+FPS, SECONDS, LAG = 25, 64, 96
+"""LAG: sampled frames of which delta is not known yet, as with a window of the compressor."""
+
+
+def mosaic(rng):
+    return rng.integers(20, 236, (12, 16, 3), np.uint8).repeat(8, 0).repeat(8, 1)  # (96, 128, 3)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """A cut or a dissolve every one to four seconds."""
+    rng = np.random.default_rng(11)
+    path, picture, count = tmp_path_factory.mktemp("film") / "film.mp4", mosaic(rng), 0
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "veryfast"})
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+
+        def show(frame):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame.astype(np.uint8), "rgb24")))
+
+        while count < SECONDS * FPS:
+            still, following = int(rng.integers(FPS, 4 * FPS)), mosaic(rng)
+            mixed = 20 if rng.random() < 0.4 else 0
+            for _ in range(still):
+                show(picture)
+            for j in range(mixed):
+                show(picture + (following.astype(float) - picture) * (j + 1) / (mixed + 1))
+            picture, count = following, count + still + mixed
+        out.mux(stream.encode())
+    return path
+
+
+RULE = peaks.PeakRule(threshold=1.0, window=4.0, floor=0.0, share=0.0, base=0.3)
+
+
+def looked_at(path, *, lag=LAG):
+    """(times, delta, Evidence, CloseUp) at four frames a second, delta coming `lag` frames late, as `watch` goes about it."""
+    known, times, made = EvidenceStream(), [], np.random.default_rng(2).gamma(1.0, 0.3, 4 * (SECONDS + 10))
+    with open_frames(path, SampleSpec(fps=Fraction(4), size=(112, 112)), chunk_frames=16, every=SIZE) as frames:
+        close = CloseUp(frames.info, RULE)
+        for chunk in frames:
+            known.push(chunk.frames)
+            times += [float(t) for t in chunk.times]
+            close.add(chunk.every)
+            ready = max(0, len(times) - lag)
+            if ready:
+                close.foresee(np.array(times[:ready]), made[:ready], known.so_far())
+        close.add(frames.rest, last=frames.ended)
+    return np.array(times), made[: len(times)], known.finish(), close
+
+
+def refined(path, times, delta, known, seen, monkeypatch):
+    """The candidates, and the windows that the file was read for."""
+    read, look = [], boundaries._look
+
+    def note(path, windows, stream):
+        read.extend(windows.values())
+        return look(path, windows, stream)
+
+    score = evidence.combine(peaks.scores(delta, times, RULE), RULE.threshold, known)
+    at = marking.candidates_of(score, times, marking.LOWEST)
+    with monkeypatch.context() as patched:
+        patched.setattr(boundaries, "_look", note)
+        return boundaries.refine(path, times, score, at, known, seen=seen), read
+
+
+def test_what_was_foreseen_is_what_a_second_pass_finds(film, monkeypatch):
+    *facts, close = looked_at(film)
+    seen, read = refined(film, *facts, close, monkeypatch)
+    again, read_again = refined(film, *facts, None, monkeypatch)
+    assert seen == again and {c.transition for c in seen} >= {"cut", "dissolve"}
+    assert len(seen) > 15 and read == [] and len(read_again) >= len(seen)
+
+
+def test_pictures_that_had_to_go_are_read_from_the_file(film, monkeypatch):
+    monkeypatch.setattr(closeup, "MEMORY", 12 * FPS * SIZE[0] * SIZE[1] * 3)  # twelve seconds, where delta comes 24 late
+    *facts, close = looked_at(film)
+    seen, read = refined(film, *facts, close, monkeypatch)
+    again, read_again = refined(film, *facts, None, monkeypatch)
+    assert seen == again and 0 < len(read) < len(read_again)
+    assert sum(s.frames.nbytes for s in close._held) <= closeup.MEMORY
+
+
+def test_pictures_are_let_go_once_their_candidates_are_settled(film):
+    *_, close = looked_at(film, lag=16)
+    held = sum(len(s.times) for s in close._held)
+    assert held < 25 * FPS  # of 64 seconds
+    assert close._held[-1].times[-1] > SECONDS - 1
+
+
+def test_every_frame_comes_in_small_whatever_is_sampled(film):
+    with open_frames(film, SampleSpec(fps=Fraction(4), size=(48, 64)), chunk_frames=8, every=(45, 80)) as frames:
+        parts = [chunk.every for chunk in frames]
+        parts.append(frames.rest)
+    whole = next(open_windows(film, [(0, SECONDS + 10)], (45, 80)))
+    assert tuple(t for part in parts for t in part.times) == whole.times and len(whole.times) >= SECONDS * FPS
+    np.testing.assert_array_equal(np.concatenate([part.frames for part in parts]), whole.frames)
+    assert frames.ended
+
+
+def test_a_part_of_a_video_is_refined_alike(tiny_model, film, monkeypatch):
+    """Markers near the ends of a range look at frames outside of it."""
+    models = Models(str(tiny_model), device="cpu", threads=1)
+    options = {"models": models, "start": 20.3, "end": 47.9}
+    close = open_video(film, **options).scenes(threshold=0.5)
+    monkeypatch.setattr("mambamia_cli.pipeline.video.CLOSE_RATE", 1000)
+    assert close.candidates == open_video(film, **options).scenes(threshold=0.5).candidates and len(close.candidates) > 5
+
+
+def test_a_frame_that_equals_the_last_is_not_encoded_again():
+    given = []
+
+    class Encoder:
+        def encode(self, pixels):
+            given.append(len(pixels))
+            return pixels.float().mean((2, 3))[:, None]  # (m, 1, 3)
+
+    frames = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    shown = frames[[0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 4]]
+    held, whole = index._Held(Encoder()), Encoder().encode(torch.from_numpy(shown).permute(0, 3, 1, 2))
+    given.clear()
+    parts = [held.encode(shown[a:b]) for a, b in ((0, 1), (1, 2), (2, 7), (7, 9), (9, 10), (10, 12))]
+    assert np.array_equal(np.concatenate([p.numpy() for p in parts]), whole.numpy())
+    assert given == [1, 2, 1, 1]
