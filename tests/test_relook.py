@@ -79,13 +79,13 @@ def closer(tiny_model, numbered, tmp_path_factory):
     """A second look of a model that has a reader of single views."""
     import shutil
 
-    from mambamia_cli.language.closeup import Closeup, CloseupConfig
     from mambamia_cli.language.lexicon import Lexicon
+    from mambamia_cli.language.spotter import Spotter, SpotterConfig
 
     folder = tmp_path_factory.mktemp("closer") / "tiny"
     shutil.copytree(tiny_model, folder)
     Lexicon(["cat", "dog", "scene"], torch.randn(3, 64)).save_pretrained(folder / "lexicon")
-    Closeup(CloseupConfig(hidden_width=32, output_width=64)).save_pretrained(folder / "closeup")
+    Spotter(SpotterConfig(hidden_width=32, output_width=64)).save_pretrained(folder / "spotter")
     models = Models(str(folder), device="cpu", threads=1)
     return SecondLook(open_video(numbered.path, models=models, fps=8).index(), models)
 
@@ -112,24 +112,24 @@ def test_a_reader_of_single_views_reads_windows_that_keep_the_frames_shape(close
         picture = torch.from_numpy(grab(numbered.path, [index.times[3]], size)).permute(0, 3, 1, 2)
         picked += [picture[..., top : top + 224, left : left + 224] for top, left in places]
     with torch.inference_mode():
-        expected = models.closeup(models.encoder.encode(torch.cat(picked).contiguous()))
+        expected = models.spotter(models.encoder.encode(torch.cat(picked).contiguous()))
     torch.testing.assert_close(tokens, expected, rtol=2e-3, atol=2e-3)  # float16
     read = closer.words(models.lexicon)
-    assert read.words == models.lexicon.words and read.log_scale is models.closeup.log_scale
+    assert read.words == models.lexicon.words and read.log_scale is models.spotter.log_scale
 
 
 def test_without_such_a_reader_the_words_are_the_lexicons_own(look):
-    assert look._models.closeup is None and look.words(None) is None
+    assert look._models.spotter is None and look.words(None) is None
 
 
 def test_a_reader_that_does_not_fit_the_encoder_is_refused(closer, tmp_path):
     import shutil
 
     from mambamia_cli.errors import ModelError
-    from mambamia_cli.language.closeup import Closeup, CloseupConfig
+    from mambamia_cli.language.spotter import Spotter, SpotterConfig
 
     folder = tmp_path / "tiny"
     shutil.copytree(closer._models.folder.path, folder)
-    Closeup(CloseupConfig(patches=16, hidden_width=32, output_width=64)).save_pretrained(folder / "closeup")
+    Spotter(SpotterConfig(patches=16, hidden_width=32, output_width=64)).save_pretrained(folder / "spotter")
     with pytest.raises(ModelError, match="16 patches 432 wide"):
-        _ = Models(str(folder), device="cpu", threads=1).closeup
+        _ = Models(str(folder), device="cpu", threads=1).spotter

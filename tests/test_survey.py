@@ -84,9 +84,9 @@ def test_likely_words_are_looked_at_once_more_and_the_others_are_not():
         def words(self, words):
             return words
 
-    models = SimpleNamespace(closeup=object(), lexicon=lexicon, match=MatchRule(again=1.0))
+    models = SimpleNamespace(spotter=object(), lexicon=lexicon, match=MatchRule(again=1.0))
     after = closer(seen, models, Second())
     assert after.odds[0].max() < -2 and after.odds[1].argmax() in (8, 9) and after.odds[1].max() > 2
     assert np.array_equal(after.odds[2], odds[2]) and set(asked) <= set(range(12)) and {4, 8} <= set(asked)
     assert after.presence[1] > 0.5 > after.presence[0]
-    assert closer(seen, SimpleNamespace(closeup=None), None) is seen
+    assert closer(seen, SimpleNamespace(spotter=None), None) is seen

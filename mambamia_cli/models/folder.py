@@ -1,4 +1,4 @@
-"""A MambaMia model folder: config.json, compressor/, projector/ and, where there are any, adapter/, lexicon/ and closeup/. Imports no torch."""
+"""A MambaMia model folder: config.json, compressor/, projector/ and, where there are any, adapter/, lexicon/ and spotter/. Imports no torch."""
 
 import json
 from dataclasses import dataclass, field
@@ -43,9 +43,9 @@ class ModelFolder:
         return folder if (folder / "config.json").is_file() else None
 
     @property
-    def closeup(self) -> Path | None:
+    def spotter(self) -> Path | None:
         """What reads single views at a second look, where the folder has it."""
-        folder = self.path / "closeup"
+        folder = self.path / "spotter"
         return folder if (folder / "config.json").is_file() else None
 
     def part(self, name: str) -> Path:

@@ -2,7 +2,7 @@
 
 The first look squeezes a whole frame into the encoder's input; what is small there is a few patches. Here a frame is read in
 windows that keep its shape: side by side where its shorter side fills the input, and in two rows or columns where it is enlarged
-half as much again. What names them is a reader of its own, trained on such windows (language/closeup.py). A moment's odds for a
+half as much again. What names them is a reader of its own, trained on such windows (language/spotter.py). A moment's odds for a
 word are the mean of its odds (not of their logarithms) over the views: one clear view is enough.
 
 A model without such a reader has its compressor and projector read the frame as a whole, squeezed as at first, in five windows
@@ -59,7 +59,7 @@ class SecondLook:
 
     def words(self, lexicon: "Lexicon") -> "Lexicon":
         """The words as these tokens are to be read."""
-        return lexicon if self._models.closeup is None else self._models.closeup.lexicon(lexicon)
+        return lexicon if self._models.spotter is None else self._models.spotter.lexicon(lexicon)
 
     def recognised(self) -> "tuple[Known, ...]":
         """What the encoder's ImageNet head knows at a closer look (pipeline/imagenet_sight.py), the surest first; nothing where the
@@ -82,8 +82,8 @@ class SecondLook:
         views = self._views(frames)  # (k, v, 3, H, W) uint8
         for part in views.flatten(0, 1).split(models.settings.chunk):
             patches = models.encoder.encode(part)  # (m, n, d_vision)
-            if models.closeup is not None:
-                tokens.append(models.closeup(patches.to(models.device).float()).cpu().half())
+            if models.spotter is not None:
+                tokens.append(models.spotter(patches.to(models.device).float()).cpu().half())
                 continue
             patches = patches.to(models.device, models.half)
             anchors = models.compressor(patches[:, None]).anchors  # (m, 1, g, d): each view is a video of one frame
@@ -97,7 +97,7 @@ class SecondLook:
         from mambamia_cli.video.grab import grab
 
         info, (high, wide) = self._index.info, self._models.encoder.input_size
-        cut = squeezed(high, wide) if self._models.closeup is None else windows((info.height, info.width), high)
+        cut = squeezed(high, wide) if self._models.spotter is None else windows((info.height, info.width), high)
         times, views = [self._index.times[i] for i in frames], []
         for size, places in cut:
             pictures = torch.from_numpy(grab(info.path, times, size, stream=info.stream)).permute(0, 3, 1, 2)  # (k, 3, H', W')

@@ -74,7 +74,7 @@ def closer(seen: Sightings, models: Models, second: SecondLook) -> Sightings:
 
     best = seen.odds.max(1)
     words = [int(w) for w in np.argsort(-best, kind="stable")[:CANDIDATES] if best[w] >= CANDIDATE]
-    if models.closeup is None or not words:
+    if models.spotter is None or not words:
         return seen
     chosen = {w: moments(seen.odds[w], seen.times) for w in words}
     frames = sorted({i for moment in chosen.values() for i in moment})

@@ -129,7 +129,7 @@ def answer_need(parts: Parts, task: Task, settings: Settings) -> Need:
     tape = Tape(unified=task.device == "cpu")
     asked = answering_of(parts, task, settings)
     seen = sum(watching.weights(parts.vision, parts.compressor, watch_of(task, settings).item)) if settings.together else 0
-    with tape.hold(seen + 4 * parts.closeup):
+    with tape.hold(seen + 4 * parts.spotter):
         if parts.sight is not None:
             seeing.play(tape, parts.language, parts.sight, asked)
         else:
@@ -144,7 +144,7 @@ def _language_weights(parts: Parts, task: Task, settings: Settings) -> int:
     asked = answering_of(parts, task, settings)
     if parts.sight is not None:
         return seeing.weights(parts.language, parts.sight, asked)
-    return answering.weights(parts.language, asked) + 4 * (parts.projection.parameters + parts.closeup)
+    return answering.weights(parts.language, asked) + 4 * (parts.projection.parameters + parts.spotter)
 
 
 def half_precision_cpu() -> bool:

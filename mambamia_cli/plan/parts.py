@@ -44,7 +44,7 @@ class Parts:
     budget: int | None = None
     local: bool = False
     sight: SightSizes | None = None
-    closeup: int = 0
+    spotter: int = 0
     """Parameters of what reads the views of second looks."""
 
     @property
@@ -69,8 +69,8 @@ def of_folder(folder: Any) -> Parts:
     except KeyError as error:
         raise ModelError(f"the projector's config.json in {folder.path} lacks {error}", "fetch or train the model again") from None
     language, local = language_part(folder.language_model)
-    closeup = sum(entry.elements for entry in _entries(folder.closeup))
-    return Parts(folder.name, vision_part(folder.vision), compressor, projection, language, folder.token_budget, local, closeup=closeup)
+    spotter = sum(entry.elements for entry in _entries(folder.spotter))
+    return Parts(folder.name, vision_part(folder.vision), compressor, projection, language, folder.token_budget, local, spotter=spotter)
 
 
 def of_names(vision_name: str, language_name: str) -> Parts:

@@ -47,7 +47,7 @@ def make(source: str, parts: Parts, task: Task, limits: Limits, *, video: dict[s
             own, kept = {"sight": seeing.tower(parts.sight, asked)}, seeing.kv_cache(parts.language, parts.sight, asked)
         else:
             own, kept = {"projector": 4 * parts.projection.parameters}, answering.kv_cache(parts.language, asked)
-            own |= {"closeup": 4 * parts.closeup} if parts.closeup else {}
+            own |= {"spotter": 4 * parts.spotter} if parts.spotter else {}
         bytes_of |= own | {"language_model": answering.weights(parts.language, asked), "kv_cache": kept}
         tokens |= {"kept_frames": read.kept, "visual": read.visual, "prompt": read.tokens, "answer": task.max_tokens}
     stages = {name: {"device": need.device, "host": need.host} for name, need in estimate.needs(parts, task, settings).items()}
@@ -108,7 +108,7 @@ def to_text(plan: PlanRecord) -> str:
     if "kept_frames" in t:
         rows += [("frames kept", f"{t['kept_frames']:,}"), ("visual tokens", f"{t['visual']:,}"), ("prompt tokens, at most", f"{t['prompt']:,}")]
     lines += [f"  {name:<28}{value:>14}" for name, value in rows] + [""]
-    names = {"vision": "vision encoder", "sight": "the model's own vision", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values", "closeup": "reader of second looks"}
+    names = {"vision": "vision encoder", "sight": "the model's own vision", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values", "spotter": "reader of second looks"}
     lines += [f"  {names.get(name, name):<28}{show(size):>14}" for name, size in plan.parts_bytes.items()] + [""]
     lines.append(f"  {'peak while':<28}{'GPU':>14}{'host':>14}")
     for name, need in plan.stages.items():

@@ -36,7 +36,7 @@ class Recipe:
     align: Any = None
     edges: Any = None
     tune: Any = None
-    closeup: Any = None
+    spotter: Any = None
 
 
 def section(kind: type, values: dict, where: str):
@@ -58,8 +58,8 @@ def load(path: Path) -> Recipe:
     from mambamia_cli.language.projector import ProjectorConfig
     from mambamia_cli.scenes.peaks import PeakRule
     from mambamia_cli.training.align import AlignConfig
-    from mambamia_cli.training.closeup import CloseupTraining
     from mambamia_cli.training.edges import EdgesConfig
+    from mambamia_cli.training.spotter import SpotterTraining
     from mambamia_cli.training.tune import TuneConfig
 
     try:
@@ -69,7 +69,7 @@ def load(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML ({error})", "correct the training configuration") from None
     kinds = {"features": FeaturesConfig, "compressor": CompressorConfig, "projector": ProjectorConfig, "align": AlignConfig,
-             "edges": EdgesConfig, "tune": TuneConfig, "closeup": CloseupTraining}
+             "edges": EdgesConfig, "tune": TuneConfig, "spotter": SpotterTraining}
     PeakRule.from_config(raw.get("scenes", {}))
     MatchRule.from_config(raw.get("evidence", {}))
     for key, kind in kinds.items():

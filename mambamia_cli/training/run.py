@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 
 from mambamia_cli import models
-from mambamia_cli.language.closeup import Closeup, CloseupConfig
 from mambamia_cli.language.lexicon import SCENE
+from mambamia_cli.language.spotter import Spotter, SpotterConfig
 from mambamia_cli.training import (
     align,
     calibrate,
-    closeup,
     confidence,
     edges,
     features,
     packages,
     plotting,
+    spotter,
     styles,
     tune,
     validation,
@@ -92,14 +92,14 @@ class Session:
         edges.train(aligner, reels, held, rehearsal, self.work / "edges", recipe.edges, recipe.seed, self.log)
         return aligner
 
-    def closeup(self, output: Path) -> None:
+    def spotter(self, output: Path) -> None:
         """What reads the views of second looks, trained and written. It needs nothing of the other stages but their words."""
         encoder, stills = self.recipe.compressor, lambda kind: features.load_stills(features.folder_of(self.work, kind))
         torch.manual_seed(self.recipe.seed)
-        reader = Closeup(CloseupConfig(encoder.grid_rows * encoder.patches_per_row, encoder.vision_width, output_width=self.recipe.projector.output_width))
+        reader = Spotter(SpotterConfig(encoder.grid_rows * encoder.patches_per_row, encoder.vision_width, output_width=self.recipe.projector.output_width))
         held = {kind: stills(f"views-{kind}") for kind in ("seen", "unseen")}
-        closeup.train(reader, self.lexicon(), stills("views"), held, self.work / "closeup", self.recipe.closeup, self.recipe.seed, self.log)
-        reader.eval().half().save_pretrained(output / "closeup")
+        spotter.train(reader, self.lexicon(), stills("views"), held, self.work / "spotter", self.recipe.spotter, self.recipe.seed, self.log)
+        reader.eval().half().save_pretrained(output / "spotter")
 
     def tune(self) -> None:
         aligner = self.align()  # returns at once when that stage is done
@@ -134,9 +134,9 @@ def run(recipe: Recipe, work: Path, output: Path, stages: tuple[str, ...], log) 
     session = Session(recipe, work, log)
     for stage in stages:
         log(f"stage {stage}")
-        if stage in ("closeup", "export", "calibrate"):
+        if stage in ("spotter", "export", "calibrate"):
             getattr(session, stage)(output)
         else:
             getattr(session, stage)()
-        if stage in ("align", "closeup", "tune"):
+        if stage in ("align", "spotter", "tune"):
             plotting.draw_all(work)

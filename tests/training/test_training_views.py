@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mambamia_cli.language.closeup import Closeup, CloseupConfig
 from mambamia_cli.language.lexicon import Lexicon
-from mambamia_cli.training import closeup, features, views
+from mambamia_cli.language.spotter import Spotter, SpotterConfig
+from mambamia_cli.training import features, spotter, views
 from mambamia_cli.training.needles import Haystack
 from mambamia_cli.training.styles import Drawing
 
@@ -91,17 +91,17 @@ def data():
 def reader():
     torch.manual_seed(0)
     words = [str(i) for i in range(WORDS + 1001)]
-    return Closeup(CloseupConfig(4, 8, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
+    return Spotter(SpotterConfig(4, 8, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
 
 
-SMALL = closeup.CloseupTraining(steps=240, views=64, lr=5e-3, swap=0.5)
+SMALL = spotter.SpotterTraining(steps=240, views=64, lr=5e-3, swap=0.5)
 
 
 def test_it_learns_to_name_views_before_any_background(tmp_path, data):
     model, words = reader()
-    before = closeup.evaluate(lambda p: closeup.naming(model, words, p), model, data, WORDS)
-    closeup.train(model, words, data, {"held": data}, tmp_path, SMALL, 1, lambda text: None, (2, 2))
-    after = closeup.evaluate(lambda p: closeup.naming(model, words, p), model, data, WORDS)
+    before = spotter.evaluate(lambda p: spotter.naming(model, words, p), model, data, WORDS)
+    spotter.train(model, words, data, {"held": data}, tmp_path, SMALL, 1, lambda text: None, (2, 2))
+    after = spotter.evaluate(lambda p: spotter.naming(model, words, p), model, data, WORDS)
     assert after["free"] > 0.9 > before["free"] + 0.5 and after["invented"] < 0.15
     assert after["middle"] == after["free"] and np.isnan(after["large"])  # every box is half of the view
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -110,7 +110,7 @@ def test_it_learns_to_name_views_before_any_background(tmp_path, data):
 
 def test_a_stopped_run_goes_on_where_it_stood(tmp_path, data, monkeypatch):
     straight, words = reader()
-    closeup.train(straight, words, data, {}, tmp_path / "a", SMALL, 1, lambda text: None, (2, 2))
+    spotter.train(straight, words, data, {}, tmp_path / "a", SMALL, 1, lambda text: None, (2, 2))
     stopped, _ = reader()
 
     def interrupt(text):
@@ -118,8 +118,8 @@ def test_a_stopped_run_goes_on_where_it_stood(tmp_path, data, monkeypatch):
 
     monkeypatch.setattr("mambamia_cli.training.checkpoint.EVERY_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        closeup.train(stopped, words, data, {}, tmp_path / "b", SMALL, 1, interrupt, (2, 2))
+        spotter.train(stopped, words, data, {}, tmp_path / "b", SMALL, 1, interrupt, (2, 2))
     resumed, _ = reader()
-    closeup.train(resumed, words, data, {}, tmp_path / "b", SMALL, 1, lambda text: None, (2, 2))
+    spotter.train(resumed, words, data, {}, tmp_path / "b", SMALL, 1, lambda text: None, (2, 2))
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mambamia_cli.language.closeup import Closeup
 from mambamia_cli.language.lexicon import Lexicon
+from mambamia_cli.language.spotter import Spotter
 from mambamia_cli.training import features
 from mambamia_cli.training.align import Stills, targets
 from mambamia_cli.training.checkpoint import Run, cosine, set_rate
@@ -21,7 +21,7 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 
 
 @dataclass(frozen=True)
-class CloseupTraining:
+class SpotterTraining:
     steps: int = 1200
     views: int = 256  # a step
     lr: float = 1e-3
@@ -31,14 +31,14 @@ class CloseupTraining:
     swap: float = 0.4  # of views with one drawing are given another background
 
 
-def naming(model: Closeup, words: Lexicon, patches: Tensor, drop: float = 0.0) -> Tensor:
+def naming(model: Spotter, words: Lexicon, patches: Tensor, drop: float = 0.0) -> Tensor:
     """-> (m, t, v) logits of every word."""
     points = F.normalize(words.table - words.centre, dim=-1)
     return model.log_scale.exp() * F.normalize(model(patches, drop) - words.centre, dim=-1) @ points.T
 
 
-def train(model: Closeup, words: Lexicon, data: features.StillSet, held: dict[str, features.StillSet], folder: Path,
-          config: CloseupTraining, seed: int, log, grid: tuple[int, int] = (7, 7)) -> None:  # fmt: skip
+def train(model: Spotter, words: Lexicon, data: features.StillSet, held: dict[str, features.StillSet], folder: Path,
+          config: SpotterTraining, seed: int, log, grid: tuple[int, int] = (7, 7)) -> None:  # fmt: skip
     """Deterministic given (seed, step); resumes from the folder's checkpoint."""
     objects = len(words.words) - 1001
     torch.manual_seed(seed)
@@ -62,7 +62,7 @@ def train(model: Closeup, words: Lexicon, data: features.StillSet, held: dict[st
         run.advance()
         if run.step % 50 == 0:
             run.log(loss=round(loss.item(), 4))
-            log(f"closeup {run.step}/{config.steps} loss {loss.item():.3f} {run.elapsed:.0f}s")
+            log(f"spotter {run.step}/{config.steps} loss {loss.item():.3f} {run.elapsed:.0f}s")
         if run.step % 500 == 0 or run.step == config.steps:
             for name, part in held.items():
                 scores = evaluate(lambda p: naming(model, words, p), model, part, objects)

@@ -19,7 +19,7 @@ from mambamia_cli.language.lexicon import Lexicon
 
 
 @dataclass(frozen=True)
-class CloseupConfig:
+class SpotterConfig:
     """Sizes: patches a view n, their width, pools and the width of what scores patches for them, hidden width, tokens a view."""
 
     patches: int = 49
@@ -31,10 +31,10 @@ class CloseupConfig:
     tokens: int = 2
 
 
-class Closeup(nn.Module):
+class Spotter(nn.Module):
     """patches (..., n, d_vision) -> tokens (..., t, width), read as words at a temperature of their own."""
 
-    def __init__(self, config: CloseupConfig):
+    def __init__(self, config: SpotterConfig):
         super().__init__()
         self.config = c = config
         self.norm = nn.LayerNorm(c.vision_width)
@@ -64,14 +64,14 @@ class Closeup(nn.Module):
         save_folder(self, Path(folder), json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> "Closeup":
+    def from_pretrained(cls, folder: Path | str) -> "Spotter":
         """Read what save_pretrained wrote. Raises ModelError for a missing, damaged or wrongly shaped file."""
         folder = Path(folder)
         try:
-            closeup = cls(CloseupConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+            spotter = cls(SpotterConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ModelError(f"the closeup's config.json in {folder} cannot be read ({error})", "fetch or train the model again") from None
-        load_weights(closeup, folder / "model.safetensors")
-        return closeup.eval().requires_grad_(False)
+            raise ModelError(f"the spotter's config.json in {folder} cannot be read ({error})", "fetch or train the model again") from None
+        load_weights(spotter, folder / "model.safetensors")
+        return spotter.eval().requires_grad_(False)
 
 
