@@ -104,7 +104,7 @@ class _Timer:
 
     def wait(self) -> None:
         """Until the device has done all it was told to: it goes on by itself after a call returns."""
-        if self.device.type in ("cuda", "mps"):
+        if self.device.type in ("cuda", "xpu", "mps"):
             getattr(torch, self.device.type).synchronize()
 
 

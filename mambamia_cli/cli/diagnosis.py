@@ -72,6 +72,8 @@ def _device(wanted: str) -> str:
         index = torch.device(chosen).index or 0
         facts = torch.cuda.get_device_properties(index)
         return f"{chosen} ({facts.name}, {facts.total_memory / 2**30:.0f} GiB)"
+    if chosen.startswith("xpu"):
+        return f"{chosen} ({torch.xpu.get_device_name(chosen)})"
     if chosen == "mps":
         return "mps (Apple GPU)"
     why = "asked for" if wanted == "cpu" else "torch sees no GPU"

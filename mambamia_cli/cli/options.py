@@ -42,7 +42,7 @@ class Options:
     model: str = _option(
         "mambamia-tiny", "--model", "-m", panel=MODEL, metavar="NAME|DIR|OWNER/NAME",
         help="A MambaMia model, UniMambaMia or an image-text-to-text model: a name, a folder or a hub id.")  # fmt: skip
-    device: str = _option("auto", "--device", panel=MODEL, metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
+    device: str = _option("auto", "--device", panel=MODEL, metavar="auto|cpu|cuda[:N]|xpu[:N]|mps", help="Where to compute.")
     quant: str = _option(
         "auto", "--quant", panel=MODEL, choices=QUANTS, metavar="|".join(QUANTS),
         help="Weights of the language model. 'auto' is nf4 on a GPU and what measures best on a CPU.")  # fmt: skip
@@ -90,8 +90,8 @@ class Options:
         if self.quiet and self.verbose:
             raise UsageError("-q and -v exclude each other", "give one of them")
         device = self.device.partition(":")
-        if device[0] not in ("auto", "cpu", "cuda", "mps") or (device[1] and not (device[0] == "cuda" and device[2].isdigit())):
-            raise UsageError(f"--device {self.device} is not a device", "use auto, cpu, cuda, cuda:N or mps")
+        if device[0] not in ("auto", "cpu", "cuda", "xpu", "mps") or (device[1] and not (device[0] in ("cuda", "xpu") and device[2].isdigit())):
+            raise UsageError(f"--device {self.device} is not a device", "use auto, cpu, cuda, cuda:N, xpu, xpu:N or mps")
         if self.fps is not None:
             self.rate()
         for flag, limit in (("--vram-limit", self.vram_limit), ("--ram-limit", self.ram_limit)):

@@ -51,7 +51,7 @@ def _facts(video: str, options: Options) -> dict[str, Any]:
     """Seconds to be looked at, size and rate of a file; of a bare length, those of 720p at 25 frames a second."""
     start, end = options.span()
     if not os.path.exists(video) and (length := _length(video)) is not None:
-        width, height, own, duration = 1280, 720, Fraction(25), length
+        width, height, own, duration, sound = 1280, 720, Fraction(25), length, True
     else:
         from mambamia_cli.video.probe import probe
 
@@ -59,14 +59,14 @@ def _facts(video: str, options: Options) -> dict[str, Any]:
         if is_url(video):
             raise UsageError("a URL is not fetched to be planned", "give a file, or a length such as 90m")
         info = probe(video, stream=options.video_track)
-        width, height, own, duration = info.width, info.height, info.fps, info.duration
+        width, height, own, duration, sound = info.width, info.height, info.fps, info.duration, info.has_audio
     if duration is None:
         raise InputError(f"{video} does not say how long it is", "give --end")
     span = max(min(end or duration, duration) - (start or 0), Fraction(0))
     if not span:
         raise UsageError(f"--start {options.start} is after the end of the video", "give an earlier one")
     return {"seconds": float(span), "width": width, "height": height, "fps": float(own) if own else None,
-            "frames": round(span * own) if own else None}  # fmt: skip
+            "frames": round(span * own) if own else None, "sound": sound}  # fmt: skip
 
 
 def _length(text: str) -> Fraction | None:
@@ -79,18 +79,16 @@ def _length(text: str) -> Fraction | None:
 
 
 def _parts(options: Options, vision: str | None, llm: str | None, picture: tuple[int, int]) -> Any:
-    from mambamia_cli.models import hub
     from mambamia_cli.models.folder import read_folder
-    from mambamia_cli.models.kinds import VLM, kind_of
-    from mambamia_cli.plan.parts import of_folder, of_names, of_vlm
+    from mambamia_cli.models.kinds import NATIVE, kind_of
+    from mambamia_cli.plan.parts import of_folder, of_kind, of_names
 
     if vision and llm:
         return of_names(vision, llm)
     kind = kind_of(options.model)
-    if kind.kind != VLM:
+    if kind.kind == NATIVE:
         return of_folder(read_folder(options.model))
-    # What is not here is not fetched: a plan is to say beforehand what comes.
-    return of_vlm(kind.name, kind.path or hub.fetch(kind.name, download=False), kind.config, picture, options.frame_size)
+    return of_kind(kind, picture, options.frame_size, hear=options.audio)
 
 
 def _limits(options: Options) -> Any:
@@ -118,4 +116,4 @@ def _task(facts: dict[str, Any], options: Options) -> Any:
     rate = asking_rate(span) if options.fps is None else options.rate()
     frames = frame_count(span, rate, Fraction(facts["fps"]) if facts["fps"] else None, options.max_frames)
     return Task(frames, facts["seconds"], (facts["height"], facts["width"]), _device(options), options.quant, options.max_tokens,
-                options.token_budget)  # fmt: skip
+                options.token_budget, sound=facts["sound"])  # fmt: skip

@@ -47,18 +47,20 @@ def quantize_linears(module: nn.Module, quant: str, compute: torch.dtype, keep: 
 
 
 def fill(
-    module: nn.Module, checkpoint: Checkpoint, rename: Callable[[str], str | None], *, dtype: torch.dtype, device: str,
-    optional: tuple[str, ...] = (),
+    module: nn.Module, checkpoint: Checkpoint, rename: Callable[[str], str | None], *, dtype: torch.dtype,
+    device: str | Callable[[str], str], optional: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
     """Fill an empty module from a checkpoint.
 
     rename: a tensor's name in the file -> its name in the module, None for one that is not wanted (it is not read).
+    device: of all, or a name in the module -> its device.
     optional: names that may be missing, because they are tied to others.
 
     Raises:
         ModelError: tensors missing, unknown, of another shape, damaged or not finite.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    at = device if callable(device) else lambda name: device
     missing = set(shapes)
     for name, tensor in checkpoint.tensors(lambda name: rename(name) is not None):
         target = rename(name)
@@ -67,14 +69,14 @@ def fill(
         if tuple(tensor.shape) != shapes[target]:
             expected = f"{tuple(tensor.shape)} where its config.json makes it {shapes[target]}"
             raise ModelError(f"{name} in {checkpoint.folder} is {expected}", "fetch the model again")
-        _place(module, target, tensor, name, dtype, device)
+        _place(module, target, tensor, name, dtype, at(target))
         missing.discard(target)
     if lacking := sorted(missing - set(optional)):
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         raise ModelError(f"the weights in {checkpoint.folder} lack {lacking[0]}{more}", "fetch the model again")
     for name, buffer in module.named_buffers():
         owner, leaf = _owner(module, name)
-        owner._buffers[leaf] = buffer.to(device)
+        owner._buffers[leaf] = buffer.to(at(name))
 
 
 def _place(module: nn.Module, target: str, tensor: Tensor, name: str, dtype: torch.dtype, device: str) -> None:

@@ -84,6 +84,15 @@ def load_language_model(
         return TransformersLanguageModel(folder or name, name=name, quant=quant, device=device, adapter=adapter)
 
 
+def free_cached() -> None:
+    """Return to the driver what a GPU's allocator keeps for later."""
+    for kind in (torch.cuda, torch.xpu):
+        if kind.is_available() and kind.is_initialized():
+            kind.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def local_folder(name: str) -> Path | None:
     """The folder of an embedded or local model; None for a hub id."""
     if name in models.ENTRIES or Path(name).expanduser().exists():

@@ -18,7 +18,7 @@ from torch import Tensor
 from mambamia_cli.errors import ModelError, OutOfMemoryError, UsageError
 from mambamia_cli.language.generation import Generation, GenerationOptions
 from mambamia_cli.language.lora import merge_adapter
-from mambamia_cli.language.model import check_prompt, has_bitsandbytes, memory_guard
+from mambamia_cli.language.model import check_prompt, free_cached, has_bitsandbytes, memory_guard
 from mambamia_cli.language.packing import adapter_digest, read_state, source_identity
 from mambamia_cli.language.tokenizer import TransformersTokenizer
 from mambamia_cli.models import hub
@@ -150,8 +150,7 @@ class TransformersLanguageModel:
         log.warning("memory ran out while reading the prompt: going on with %d rows at once", self.prefill)
         if self._cache is not None:
             cut_back(self._cache, done)  # layers that had taken the piece up already
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        free_cached()
         return None
 
     def _forward(self, inputs: Tensor, cache, *, last_only: bool = True) -> Tensor:

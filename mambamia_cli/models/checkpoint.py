@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SINGLE = "model.safetensors"
+PICKLED = (*PICKLES, "*.pt", "*.pth")
 TRUST = "convert it to safetensors, or trust whoever made it with --allow-pickle"
 
 
@@ -30,7 +31,7 @@ class Checkpoint:
         elif (folder / SINGLE).is_file():
             self._files = [folder / SINGLE]
         else:
-            self._files = sorted(path for pattern in (*PICKLES, "*.pt", "*.pth") for path in folder.glob(pattern))
+            self._files = sorted(path for pattern in PICKLED for path in folder.glob(pattern))
             self.pickled = bool(self._files)
             if not self._files:
                 raise ModelError(f"{folder} holds no weights", "fetch the model again")

@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,8 +20,11 @@ from mambamia_cli.errors import ModelError
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[A-Za-z0-9_]")
 _TEXTS = ("*.json", "*.txt", "*.jinja", "*.model", "*.md")
 """Configurations, tokenizers and chat templates: all that is needed beside weights, and small."""
+_CONFIGS = ("*config.json", "*.index.json")
 INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model*.bin",)
+_NO_CONFIG = "config.json", "give a model, not a data set or a collection of files"
+_NO_WEIGHTS = "safetensors weights", "choose another copy of it, or trust it with --allow-pickle"
 
 
 def local(name: str) -> bool:
@@ -61,9 +65,29 @@ def fetch(name: str, *, download: bool = True, renew: bool = False, allow_pickle
     folder = _snapshot(name, [*_TEXTS, *weight_files(folder)], True)
     if not _whole(folder, False):
         if not allow_pickle:
-            raise ModelError(f"{name} has no safetensors weights", "choose another copy of it, or trust it with --allow-pickle")
+            raise ModelError(f"{name} has no {_NO_WEIGHTS[0]}", _NO_WEIGHTS[1])
         folder = _snapshot(name, [*_TEXTS, *PICKLES], True)
     return folder
+
+
+def outline(name: str) -> tuple[Path, dict[str, tuple[tuple[int, ...], str]]]:
+    """A hub id whose weights are not here: the folder of its configurations, and of each tensor its shape and type. Of the
+    weights only the headers are fetched.
+
+    Raises:
+        ModelError: no such model, no safetensors weights, no network.
+    """
+    _check_network(name)
+    folder = _snapshot(name, _CONFIGS, True)
+    files, found = weight_files(folder), {}
+
+    def read(hub: Any) -> str:
+        with ThreadPoolExecutor(8) as pool:
+            for header in pool.map(lambda file: hub.HfApi().parse_safetensors_file_metadata(name, file), files):
+                found.update({tensor: (tuple(info.shape), str(info.dtype)) for tensor, info in header.tensors.items()})
+        return str(folder)
+
+    return _asked(name, read, lacks=_NO_WEIGHTS), found
 
 
 def weight_files(folder: Path) -> list[str]:
@@ -115,8 +139,8 @@ def _check_network(name: str) -> None:
         raise _absent(name) from error
 
 
-def _asked(name: str, ask: Callable[[Any], str]) -> Path:
-    """What the hub's client answers, with each of its many errors as one sentence."""
+def _asked(name: str, ask: Callable[[Any], str], lacks: tuple[str, str] = _NO_CONFIG) -> Path:
+    """What the hub's client answers, with each of its many errors as one sentence. `lacks`: what is not there when a file is not, and what to do."""
     import huggingface_hub
     from huggingface_hub import errors
     from huggingface_hub.utils import disable_progress_bars
@@ -132,7 +156,7 @@ def _asked(name: str, ask: Callable[[Any], str]) -> Path:
     except errors.EntryNotFoundError as error:
         if isinstance(error, errors.LocalEntryNotFoundError):
             raise _absent(name) from error
-        raise ModelError(f"{name} on the hub has no config.json", "give a model, not a data set or a collection of files") from error
+        raise ModelError(f"{name} on the hub has no {lacks[0]}", lacks[1]) from error
     except Exception as error:  # its transport's errors are many, and not all are its own or OSErrors
         raise _absent(name) from error
 

@@ -113,11 +113,11 @@ class RelativeAnswerer:
     def _watched(self, info: "VideoInfo", times: Sequence[Any], span: Span) -> Any:
         from mambamia_cli.video.audio import open_sound
 
-        frames = self._model.sight(frame for frame in pictures(info, times))  # (m, t, width)
+        frames = self._model.see(pictures(info, times))  # (m, t, width)
         sound = None
         if self._model.hearing is not None and info.has_audio and len(times) > 1:
             end = None if info.duration is None or span[1] >= info.duration else span[1]
-            sound = self._model.hearing(open_sound(info.path, span[0], end, info=info))  # (a, width)
+            sound = self._model.hear(open_sound(info.path, span[0], end, info=info))  # (a, width)
         return self._model.lay_out(frames, sound)
 
 

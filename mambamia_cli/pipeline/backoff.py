@@ -29,13 +29,10 @@ def ran_out(error: BaseException) -> bool:
 
 def give_back() -> None:
     """Return to the driver what a GPU's allocator keeps for later."""
-    import torch
+    from mambamia_cli.language.model import free_cached
 
     gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
+    free_cached()
 
 
 class Backoff:

@@ -3,18 +3,20 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError, UsageError
+from mambamia_cli.models.checkpoint import Checkpoint
 from mambamia_cli.models.folder import ModelFolder, read_folder
 from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, VLM, kind_of
 from mambamia_cli.pipeline.backoff import give_back
 from mambamia_cli.plan.estimate import Settings
 from mambamia_cli.plan.limits import Limits, limits_of
-from mambamia_cli.plan.parts import Parts, of_folder, of_vlm
+from mambamia_cli.plan.parts import Parts, of_folder, of_kind
 from mambamia_cli.plan.sizes import UnknownSizes
 from mambamia_cli.scenes.peaks import PeakRule
 
@@ -73,17 +75,20 @@ class Models:
     @cached_property
     def parts(self) -> Parts | None:
         """Sizes of everything, from configs and headers: damaged ones are refused before an hour of frames is looked at.
-        None for an architecture that the plan does not know."""
+        None for an architecture that the plan does not know, and for other kinds of model (`parts_for` has theirs)."""
         if self.kind.kind != NATIVE:
-            log.info("this run is not planned: %s is no MambaMia model", self.name)
             return None
         return self._planned(lambda: of_folder(self.folder))
 
     def parts_for(self, picture: tuple[int, int]) -> Parts | None:
-        """`parts`; those of an image-text-to-text model depend on the video's (height, width)."""
-        if self.kind.kind != VLM:
+        """`parts`; those of an image-text-to-text model depend on the video's (height, width). Of a hub id that is not in the
+        cache only headers are fetched for it, so that what cannot fit is refused before it comes."""
+        if self.kind.kind == NATIVE:
             return self.parts
-        return self._planned(lambda: of_vlm(self.name, self.path, self.kind.config, picture, self.frame_size))
+        kind = replace(self.kind, path=self.path) if self.allow_pickle else self.kind  # pickles have no headers
+        if kind.path is not None:
+            Checkpoint(kind.path, allow_pickle=self.allow_pickle)  # a missing shard, or a pickle, is refused before the video is looked at
+        return self._planned(lambda: of_kind(kind, picture, self.frame_size, hear=self.hear))
 
     def _planned(self, count: Callable[[], Parts]) -> Parts | None:
         try:
@@ -104,7 +109,7 @@ class Models:
         """--vram-limit and --ram-limit, else what the device and the machine have free, taken before anything is loaded."""
         kind = self.device.partition(":")[0]
         vram, ram = self._limits_given
-        return limits_of(vram, ram, kind, card=free_memory(self.device) if kind == "cuda" else None)
+        return limits_of(vram, ram, kind, card=free_memory(self.device))
 
     def enter(self, stage: str) -> None:
         """Make room for "watch" or "answer": where weights take turns, those of the other stage leave the device."""
@@ -176,7 +181,9 @@ class Models:
         if self.kind.kind == UNIMAMBAMIA:
             from mambamia_cli.language.unimambamia.model import UniMambaMia
 
-            return answerers.RelativeAnswerer(self._load("model", lambda: UniMambaMia(path, self.kind.config, hear=self.hear, **options)))
+            heard = self._load("model", lambda: UniMambaMia(path, self.kind.config, hear=self.hear, turns=not self.settings.together, **options))
+            heard.lm.prefill = self.settings.prefill
+            return answerers.RelativeAnswerer(heard)
         from mambamia_cli.language.vlm.model import VisionLanguageModel
 
         shown = self._load("model", lambda: VisionLanguageModel(path, self.kind.config, **options))
@@ -258,28 +265,30 @@ class Models:
 
 
 def pick_device(wanted: str) -> str:
-    """"auto", "cpu", "cuda", "cuda:1" or "mps" -> a device that is there.
+    """"auto", "cpu", "cuda", "cuda:1", "xpu", "xpu:1" or "mps" -> a device that is there.
 
     Raises:
         UsageError: it is not there.
     """
     import torch
 
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cuda, xpu, mps = torch.cuda.is_available(), torch.xpu.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
-        return "cuda" if cuda else "mps" if mps else "cpu"
+        return "cuda" if cuda else "xpu" if xpu else "mps" if mps else "cpu"
     kind, _, number = wanted.partition(":")
-    there = {"cpu": True, "cuda": cuda and int(number or 0) < torch.cuda.device_count(), "mps": mps}
+    there = {"cpu": True, "cuda": cuda and int(number or 0) < torch.cuda.device_count(),
+             "xpu": xpu and int(number or 0) < torch.xpu.device_count(), "mps": mps}  # fmt: skip
     if not there.get(kind, False):
         raise UsageError(f"--device {wanted} is not on this machine", "use --device auto or cpu")
     return wanted
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes free on a CUDA device; None where the driver does not say."""
+    """Bytes free on a CUDA or XPU device; None where the driver does not say."""
     import torch
 
+    kind = device.partition(":")[0]
     try:
-        return torch.cuda.mem_get_info(torch.device(device))[0]
-    except RuntimeError:
+        return getattr(torch, kind).mem_get_info(torch.device(device))[0] if kind in ("cuda", "xpu") else None
+    except (RuntimeError, AttributeError):
         return None

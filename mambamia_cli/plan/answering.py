@@ -85,10 +85,10 @@ def play(tape: Tape, model: LanguageSizes, projection: Projection, answering: An
         with tape.hold(visual):
             tape.touch(embeds, embeds, where=HOST)
         with tape.hold(embeds, where=HOST):
-            (_fast if answering.fast else _transformers)(tape, model, answering)
+            (_fast if answering.fast else read_and_write)(tape, model, answering)
 
 
-def _transformers(tape: Tape, model: LanguageSizes, answering: Answering) -> None:
+def read_and_write(tape: Tape, model: LanguageSizes, answering: Answering) -> None:
     """language.transformers_lm: the prompt in pieces of `prefill` rows, then one row at a time."""
     item, d = answering.item, model.width
     own = answering.tokens * d * item if item != 4 or not answering.cpu else 0  # the prompt in the model's type

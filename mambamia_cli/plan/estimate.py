@@ -8,7 +8,7 @@ import importlib.util
 import os
 from dataclasses import dataclass, replace
 
-from mambamia_cli.plan import answering, seeing, watching
+from mambamia_cli.plan import answering, relative, seeing, watching
 from mambamia_cli.plan.answering import Answering
 from mambamia_cli.plan.frames import Prompt, prompt_of
 from mambamia_cli.plan.parts import Parts
@@ -30,9 +30,10 @@ CARDS = (8, 12, 16, 24)  # GiB
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked for. device: "cpu", "cuda" or "mps". quant as typed. fixed_budget: the user gave --token-budget.
+    """What is asked for. device: "cpu", "cuda", "xpu" or "mps". quant as typed.
 
-    question: characters of the longest one. answers: False for `scenes`, which needs no language model.
+    question: characters of the longest one. answers: False for `scenes`, which needs no language model. sound: the video has
+    some, for who hears.
     """
 
     frames: int
@@ -44,6 +45,7 @@ class Task:
     token_budget: int | None = None
     question: int = 60
     answers: bool = True
+    sound: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,14 @@ def quant_of(parts: Parts, task: Task) -> tuple[str, bool]:
     language.transformers_lm.resolve_quant."""
     asked, language = task.quant, parts.language
     packed = importlib.util.find_spec("bitsandbytes") is not None
-    if parts.sight is not None and task.device == "cpu" and asked == "auto":
-        small = language.parameters + parts.sight.parameters < 1_000_000_000
+    whole = parts.sight.parameters + language.parameters if parts.sight is not None else parts.relative.stored if parts.relative is not None else None
+    if whole is not None and task.device == "cpu" and asked == "auto":
+        small = whole < 1_000_000_000
         return ("fp32" if small else "nf4" if packed else "bf16"), False
     if task.device != "cpu":
         chosen = ("nf4" if task.device == "cuda" else "bf16") if asked == "auto" else asked
         return (chosen if packed or chosen not in ("nf4", "fp4", "int8") else "bf16"), False
-    if parts.sight is None and asked not in ("nf4", "fp4") and language.model_type == "llama" and (asked == "int4" or language.parameters <= 2_000_000_000):
+    if whole is None and asked not in ("nf4", "fp4") and language.model_type == "llama" and (asked == "int4" or language.parameters <= 2_000_000_000):
         return ("int4" if asked == "auto" else asked), True
     if asked == "auto":
         return ("fp32" if language.parameters <= 1_000_000_000 else "bf16"), False
@@ -91,8 +94,21 @@ def quant_of(parts: Parts, task: Task) -> tuple[str, bool]:
 def prompt(parts: Parts, task: Task, settings: Settings) -> Prompt:
     """What the language model reads. Raises UsageError when no frame fits."""
     budget = settings.token_budget or task.token_budget or parts.budget or parts.language.context
+    if (sizes := heard(parts, task)) is not None:
+        return relative.prompt_of(sizes, task.frames, task.seconds, budget, parts.language.context, task.max_tokens, task.question)
     return prompt_of(task.frames, task.seconds, parts.each, budget, parts.language.context, task.max_tokens, task.question,
                      parts.around)  # fmt: skip
+
+
+def heard(parts: Parts, task: Task) -> relative.RelativeSizes | None:
+    """UniMambaMia's sizes, without tokens of sound where there is none; None for other kinds."""
+    sizes = parts.relative
+    return sizes if sizes is None or task.sound else replace(sizes, silent=True)
+
+
+def looks(parts: Parts, task: Task) -> bool:
+    """Whether vision and compressor look at the video: UniMambaMia answers without."""
+    return parts.relative is None or not task.answers
 
 
 def watch_of(task: Task, settings: Settings) -> Watch:
@@ -128,20 +144,27 @@ def watch_need(parts: Parts, task: Task, settings: Settings) -> Need:
 def answer_need(parts: Parts, task: Task, settings: Settings) -> Need:
     tape = Tape(unified=task.device == "cpu")
     asked = answering_of(parts, task, settings)
-    seen = sum(watching.weights(parts.vision, parts.compressor, watch_of(task, settings).item)) if settings.together else 0
+    watched = settings.together and looks(parts, task)
+    seen = sum(watching.weights(parts.vision, parts.compressor, watch_of(task, settings).item)) if watched else 0
     with tape.hold(seen + 4 * parts.spotter):
-        if parts.sight is not None:
+        if parts.relative is not None:
+            relative.play(tape, parts.language, heard(parts, task), asked, task.seconds, turns=not settings.together)
+        elif parts.sight is not None:
             seeing.play(tape, parts.language, parts.sight, asked)
         else:
             answering.play(tape, parts.language, parts.projection, asked)
     libraries = PYTHON + TORCH + (0 if asked.fast else TRANSFORMERS)
     if parts.sight is not None:
         libraries += 2 * seeing.BATCH * 4 * parts.sight.pixels  # pictures as arrays: one by one, and joined
+    if parts.relative is not None:
+        libraries += 2 * relative.BATCH * 3 * task.picture[0] * task.picture[1]  # frames of full size, decoded and as pictures
     return Need(tape.peak[DEVICE], libraries + tape.peak[HOST])
 
 
 def _language_weights(parts: Parts, task: Task, settings: Settings) -> int:
     asked = answering_of(parts, task, settings)
+    if parts.relative is not None:
+        return relative.weights(parts.language, parts.relative, asked)
     if parts.sight is not None:
         return seeing.weights(parts.language, parts.sight, asked)
     return answering.weights(parts.language, asked) + 4 * (parts.projection.parameters + parts.spotter)
@@ -159,7 +182,7 @@ def half_precision_cpu() -> bool:
 
 def needs(parts: Parts, task: Task, settings: Settings) -> dict[str, Need]:
     """Peak bytes by stage."""
-    found = {"watch": watch_need(parts, task, settings)}
+    found = {"watch": watch_need(parts, task, settings)} if looks(parts, task) else {}
     if task.answers:
         found["answer"] = answer_need(parts, task, settings)
     return found
@@ -172,6 +195,8 @@ def fits(need: Need, vram: int | None, ram: int | None) -> bool:
 def solve_watch(parts: Parts, task: Task, vram: int | None, ram: int | None) -> Settings | None:
     """The first settings of the look that fit: smaller chunks, then the window in host memory, then a smaller window.
     None when nothing fits. On a CPU host memory is all there is, and nothing is gained by offloading."""
+    if not looks(parts, task):
+        return Settings()
     both_ways = parts.compressor.bidirectional or parts.compressor.taa_bidirectional
     for window in WINDOWS if both_ways else WINDOWS[:1]:
         for offload in (False,) if task.device == "cpu" else (False, True):

@@ -1,5 +1,6 @@
 """Limits of memory: reading them, finding the machine's own, and refusing a run that cannot stay within them."""
 
+import logging
 import os
 import re
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from mambamia_cli.errors import OutOfMemoryError, UsageError
 from mambamia_cli.plan import estimate
 from mambamia_cli.plan.estimate import CUDA_ALLOWANCE, Need, Settings, Task, fits
 from mambamia_cli.plan.parts import Parts
+
+log = logging.getLogger(__name__)
 
 _UNITS = {"": 1 << 30, "g": 1 << 30, "gib": 1 << 30, "gb": 10**9, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6, "t": 1 << 40, "tib": 1 << 40}
 _WORDS = {"watch": "looking at the video", "answer": "the language model"}
@@ -46,6 +49,8 @@ def limits_of(vram: str | None, ram: str | None, device: str, *, card: int | Non
     """
     if vram is not None:
         size, words = parse_size(vram, "--vram-limit"), f"--vram-limit {vram} leaves"
+        if device == "cpu":
+            log.warning("--vram-limit %s limits nothing here, where all is computed on the CPU; --ram-limit does", vram)
     else:
         size, words = card, "the GPU has"
     space = None if size is None or device == "cpu" else max(0, size - CUDA_ALLOWANCE)
@@ -136,6 +141,10 @@ def _smaller_answer(parts: Parts, task: Task, settings: Settings, limits: Limits
         packed = replace(task, quant="nf4")
         if fits(estimate.answer_need(parts, packed, settings), limits.vram, limits.ram):
             return "use --quant nf4"
+    if parts.relative is not None and parts.relative.hearing:
+        deaf = replace(parts, relative=replace(parts.relative, hearing=0))
+        if fits(estimate.answer_need(deaf, task, settings), limits.vram, limits.ram):
+            return "use --no-audio"
     return "use --device cpu or a smaller language model" if task.device != "cpu" else "use a smaller language model"
 
 

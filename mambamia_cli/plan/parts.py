@@ -13,13 +13,16 @@ from typing import Any
 
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import ModelError
+from mambamia_cli.language.unimambamia.config import read_config
 from mambamia_cli.models import hub, vlm
+from mambamia_cli.models.checkpoint import PICKLED
 from mambamia_cli.models.folder import read_folder
-from mambamia_cli.models.kinds import EYE
+from mambamia_cli.models.kinds import EYE, VLM, ModelKind
 from mambamia_cli.models.registry import ENTRIES, resolve
-from mambamia_cli.plan import known
+from mambamia_cli.plan import known, relative
 from mambamia_cli.plan.answering import Projection
 from mambamia_cli.plan.headers import Entry, entries
+from mambamia_cli.plan.relative import RelativeSizes
 from mambamia_cli.plan.seeing import AROUND, SightSizes, beside, completed, sight_sizes
 from mambamia_cli.plan.sizes import LanguageSizes, UnknownSizes, VisionSizes, language_sizes, vision_sizes
 from mambamia_cli.plan.watching import LITE0_PARAMETERS
@@ -34,7 +37,8 @@ class Parts:
     """What a plan is made of. `budget`: the model's own token budget. `local`: the language model's files are here.
 
     An image-text-to-text model has `sight` in place of a projection, and is planned for frames of one size; vision and
-    compressor are then the embedded model's, which pick the frames."""
+    compressor are then the embedded model's, which pick the frames. UniMambaMia has `relative` in place of both, and answers
+    without a look at the video; vision and compressor mark its scenes."""
 
     name: str
     vision: VisionSizes
@@ -44,12 +48,15 @@ class Parts:
     budget: int | None = None
     local: bool = False
     sight: SightSizes | None = None
+    relative: RelativeSizes | None = None
     spotter: int = 0
     """Parameters of what reads the views of second looks."""
 
     @property
     def each(self) -> int:
         """Visual tokens a frame."""
+        if self.relative is not None:
+            return self.relative.config.frame_tokens
         return self.sight.tokens if self.sight is not None else self.projection.each
 
     @property
@@ -83,13 +90,29 @@ def of_names(vision_name: str, language_name: str) -> Parts:
     return Parts(f"{vision_name} + {language_name}", vision, compressor, projection, language, None, local)
 
 
-def of_vlm(name: str, folder: Path, config: dict[str, Any], picture: tuple[int, int], longest: int | None = None) -> Parts:
+def of_kind(kind: ModelKind, picture: tuple[int, int], longest: int | None = None, *, hear: bool = True) -> Parts:
+    """Parts of a model that is not native; picture and longest as in of_vlm. Of a hub id that is not in the cache nothing is
+    fetched but its configurations and the headers of its weights. Raises ModelError, UnknownSizes."""
+    folder, found = kind.path, None
+    if folder is None:
+        try:
+            folder = hub.fetch(kind.name, download=False)
+        except ModelError:
+            folder, headers = hub.outline(kind.name)
+            found = [Entry(name, shape, dtype) for name, (shape, dtype) in headers.items()]
+    if kind.kind == VLM:
+        return of_vlm(kind.name, folder, kind.config, picture, longest, found)
+    return of_relative(kind.name, folder, kind.config, found, hear=hear)
+
+
+def of_vlm(name: str, folder: Path, config: dict[str, Any], picture: tuple[int, int], longest: int | None = None,
+           found: list[Entry] | None = None) -> Parts:  # fmt: skip
     """Parts of an image-text-to-text model for frames of a video of `picture` (height, width), shown with a longer side of
-    `longest` pixels at most. Raises ModelError for missing or damaged files, UnknownSizes."""
-    for file in hub.weight_files(folder):
-        if not (folder / file).is_file() and not any(any(folder.glob(pattern)) for pattern in hub.PICKLES):
-            raise ModelError(f"{folder} lacks {file}", "fetch the model again")
-    found, pictures = entries(folder), vlm.picture_config(folder, name)
+    `longest` pixels at most. `found`: its tensors, where its weights are not in the folder. Raises ModelError for missing or
+    damaged files, UnknownSizes."""
+    found, pictures = _present(folder) if found is None else found, vlm.picture_config(folder, name)
+    if not found:
+        raise UnknownSizes(f"the weights of {name} have no safetensors headers to plan with", "convert them to safetensors")
     if not config.get("vision_config"):
         raise UnknownSizes(f"the config.json of {name} does not give the size of its pictures", "fetch the model again")
     config = completed(config, found)
@@ -99,6 +122,22 @@ def of_vlm(name: str, folder: Path, config: dict[str, Any], picture: tuple[int, 
     eye = read_folder(EYE)
     compressor = CompressorConfig.load(eye.part("compressor") / "config.json")
     return Parts(name, vision_part(eye.vision), compressor, None, language, min(vlm.TOKEN_BUDGET, language.context), True, sight)
+
+
+def of_relative(name: str, folder: Path, config: dict[str, Any], found: list[Entry] | None = None, *, hear: bool = True) -> Parts:
+    """Parts of a UniMambaMia checkpoint; `found` as in of_vlm. Raises as that does."""
+    sizes, language = relative.sizes_of(name, read_config(folder, config, hear=hear), _present(folder) if found is None else found)
+    eye = read_folder(EYE)
+    compressor = CompressorConfig.load(eye.part("compressor") / "config.json")
+    return Parts(name, vision_part(eye.vision), compressor, None, language, None, True, relative=sizes)
+
+
+def _present(folder: Path) -> list[Entry]:
+    """The tensors of a folder's safetensors. Raises ModelError when a file of theirs is missing, and there are no pickles."""
+    for file in hub.weight_files(folder):
+        if not (folder / file).is_file() and not any(any(folder.glob(pattern)) for pattern in PICKLED):
+            raise ModelError(f"{folder} lacks {file}", "fetch the model again")
+    return entries(folder)
 
 
 def vision_part(name: str) -> VisionSizes:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mambamia_cli.plan import answering, estimate, seeing, speed, watching
+from mambamia_cli.plan import answering, estimate, relative, seeing, speed, watching
 from mambamia_cli.plan.estimate import GIB, Settings, Task
 from mambamia_cli.plan.limits import Limits, settle, show
 from mambamia_cli.plan.parts import Parts
@@ -38,12 +38,20 @@ def make(source: str, parts: Parts, task: Task, limits: Limits, *, video: dict[s
     settings = settle(parts, task, limits) if refuse else Settings()
     quant, fast = estimate.quant_of(parts, task)
     watch, asked = estimate.watch_of(task, settings), estimate.answering_of(parts, task, settings)
-    tower, compressor = watching.weights(parts.vision, parts.compressor, watch.item)
-    bytes_of = {"vision": tower, "compressor": compressor}
-    c, read = parts.compressor, estimate.prompt(parts, task, settings)
-    tokens = {"frames": task.frames, "patches": task.frames * parts.vision.patches, "anchors": task.frames * c.grid_rows}
+    bytes_of, tokens = {}, {}
+    read = estimate.prompt(parts, task, settings)
+    if estimate.looks(parts, task):
+        tower, compressor = watching.weights(parts.vision, parts.compressor, watch.item)
+        bytes_of = {"vision": tower, "compressor": compressor}
+        tokens = {"frames": task.frames, "patches": task.frames * parts.vision.patches, "anchors": task.frames * parts.compressor.grid_rows}
+    elif parts.relative is not None:
+        tokens = {"frames": read.kept, "patches": read.kept * parts.relative.patches}
     if task.answers:
-        if parts.sight is not None:
+        if parts.relative is not None:
+            sees, hears = relative.senses(parts.relative, asked)
+            own, kept = {"sight": sees, "hearing": hears}, answering.kv_cache(parts.language, asked)
+            tokens["sound"] = relative.sound_tokens(estimate.heard(parts, task), read.kept, task.seconds)
+        elif parts.sight is not None:
             own, kept = {"sight": seeing.tower(parts.sight, asked)}, seeing.kv_cache(parts.language, parts.sight, asked)
         else:
             own, kept = {"projector": 4 * parts.projection.parameters}, answering.kv_cache(parts.language, asked)
@@ -58,7 +66,7 @@ def make(source: str, parts: Parts, task: Task, limits: Limits, *, video: dict[s
         frames_of_video = float(video.get("frames") or task.seconds * 25)
         expected = speed.seconds(rates, frames_of_video, task.frames, read if task.answers else None, task.max_tokens)
     return PlanRecord(
-        source=source, model=parts.name, vision=parts.vision.name, language_model=parts.language.name if task.answers else None,
+        source=source, model=parts.name, vision=parts.vision.name if parts.relative is None else parts.relative.tower, language_model=parts.language.name if task.answers else None,
         quant=quant if task.answers else None, device=task.device, video=video, tokens=tokens, parts_bytes=bytes_of, stages=stages,
         settings=_shown(settings), fits=cards(parts, task) if task.device != "cpu" else None, expected_s=expected, benched=day,
         notes=tuple(_notes(parts, task, settings, fast)),
@@ -104,32 +112,36 @@ def to_text(plan: PlanRecord) -> str:
     t, video = plan.tokens, plan.video
     lines = [f"{plan.source}  {video.get('seconds', 0):.1f} s, {video.get('width')}x{video.get('height')}",
              f"{plan.model} on {plan.device}: {plan.vision}" + (f" -> {plan.language_model} ({plan.quant})" if plan.language_model else ""), ""]  # fmt: skip
-    rows = [("frames looked at", f"{t['frames']:,}"), ("patch tokens", f"{t['patches']:,}"), ("anchors", f"{t['anchors']:,}")]
-    if "kept_frames" in t:
-        rows += [("frames kept", f"{t['kept_frames']:,}"), ("visual tokens", f"{t['visual']:,}"), ("prompt tokens, at most", f"{t['prompt']:,}")]
-    lines += [f"  {name:<28}{value:>14}" for name, value in rows] + [""]
-    names = {"vision": "vision encoder", "sight": "the model's own vision", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values", "spotter": "reader of second looks"}
+    rows = {"frames": "frames looked at", "patches": "patch tokens", "anchors": "anchors", "kept_frames": "frames kept", "visual": "visual tokens",
+            "sound": "tokens of sound", "prompt": "prompt tokens, at most"}  # fmt: skip
+    lines += [f"  {name:<28}{t[key]:>14,}" for key, name in rows.items() if key in t] + [""]
+    names = {"vision": "vision encoder", "sight": "the model's own vision", "hearing": "the model's own hearing", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values",
+             "spotter": "reader of second looks"}
     lines += [f"  {names.get(name, name):<28}{show(size):>14}" for name, size in plan.parts_bytes.items()] + [""]
     lines.append(f"  {'peak while':<28}{'GPU':>14}{'host':>14}")
     for name, need in plan.stages.items():
         gpu = show(need["device"]) if need["device"] else "-"
         lines.append(f"  {'watching' if name == 'watch' else 'answering':<28}{gpu:>14}{show(need['host']):>14}")
     kept = plan.settings
-    lines.append(f"  with chunks of {kept['chunk_frames']} frames, windows of {kept['window']}" + (", window in host memory" if kept["offload"] else ""))
+    if "watch" in plan.stages:
+        lines.append(f"  with chunks of {kept['chunk_frames']} frames, windows of {kept['window']}" + (", window in host memory" if kept["offload"] else ""))
     if plan.fits is not None:
         lines += ["", f"  {'card':<10}{'peak':>10}  settings"]
-        lines += [f"  {size + ' GiB':<10}" + _card_line(found) for size, found in plan.fits.items()]
+        lines += [f"  {size + ' GiB':<10}" + _card_line(found, looks="watch" in plan.stages) for size, found in plan.fits.items()]
     if plan.expected_s is not None:
         lines += ["", f"  expected on this machine (mambamia bench gpu of {plan.benched}): " + ", ".join(f"{name} {value:g} s" for name, value in plan.expected_s.items())]
+    elif "sight" in plan.parts_bytes:
+        lines += ["", "  no time is given: mambamia bench gpu measures MambaMia models only"]
     else:
         lines += ["", "  no bench of this model on this machine, so no time is given: mambamia bench gpu"]
     return "\n".join([*lines, *(f"  {note}" for note in plan.notes)])
 
 
-def _card_line(found: dict[str, Any] | None) -> str:
+def _card_line(found: dict[str, Any] | None, *, looks: bool) -> str:
     if found is None:
         return f"{'-':>10}  does not fit"
-    said = [f"chunks of {found['chunk_frames']}", f"{found['visual_tokens']:,} visual tokens"]
+    said = [f"chunks of {found['chunk_frames']}"] if looks else []
+    said += [f"{found['visual_tokens']:,} visual tokens"]
     said += ["window in host memory"] if found["offload"] else []
     said += [f"window of {found['window']}"] if found["window"] != estimate.WINDOWS[0] else []
     said += [f"prompt read {found['prefill_rows']} rows at a time"] if found["prefill_rows"] != estimate.PREFILLS[0] else []

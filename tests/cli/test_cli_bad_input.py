@@ -186,7 +186,7 @@ class TestOutput:
     ("scenes", "{video}", "--max-frames", "0"), ("scenes", "{video}", "--max-frames", "1.5"), ("scenes", "{video}", "-s", "soon"),
     ("scenes", "{video}", "-s", "5", "-e", "3"), ("scenes", "{video}", "-e", "0"), ("scenes", "{video}", "--threshold", "-1"),
     ("scenes", "{video}", "--threshold", "nan"), ("scenes", "{video}", "--min-scene-len", "short"), ("scenes", "{video}", "--plot", "a.jpg"),
-    ("scenes", "{video}", "{video}", "--plot", "a.png"), ("scenes", "{video}", "--device", "tpu"), ("scenes", "{video}", "--device", "cpu:1"),
+    ("scenes", "{video}", "{video}", "--plot", "a.png"), ("scenes", "{video}", "--device", "tpu"), ("scenes", "{video}", "--device", "cpu:1"), ("scenes", "{video}", "--device", "xpu:"),
     ("ask", "{video}", "what?", "--quant", "int3"), ("ask", "{video}", "what?", "--max-tokens", "0"), ("scenes", "{video}", "--nonesuch"),
     ("scenes", ""), ("scenes",), ("nonesuch",), ("bench", "nonesuch"), ("scenes", "{video}", "--timeout", "0"),
 ], ids=lambda argv: " ".join(argv))  # fmt: skip

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 from fixtures import relatives
+from fixtures.processes import cpu_seconds
 from fixtures.sounds import chirp, write_with_sound
 from fixtures.videos import write_video
 
@@ -122,6 +123,19 @@ class TestRelative:
         record = open_video(talking, models=models).scenes(refine=False)
         assert len(record.delta) == 18 and record.tool.model == models.name
 
+    def test_its_senses_take_turns_where_the_plan_says_so(self, relative, talking, monkeypatch):
+        from mambamia_cli.language.unimambamia import model as module
+        from mambamia_cli.plan.estimate import Settings
+
+        given, made = [], module.UniMambaMia
+        monkeypatch.setattr(module, "UniMambaMia", lambda *a, **options: given.append(options["turns"]) or made(*a, **options))
+        for together in (True, False):
+            monkeypatch.setattr("mambamia_cli.pipeline.video.settle", lambda *_, together=together: Settings(together=together, prefill=512))
+            used = Models(str(relative), device="cpu", quant="fp32")
+            open_video(talking, models=used).ask(QUESTION, max_tokens=2)
+            assert used.language.prefill == 512
+        assert given == [False, True]
+
     def test_find_is_a_sentence(self, models, talking):
         with pytest.raises(UsageError, match="no lexicon .*use mambamia-tiny"):
             open_video(talking, models=models).find("guitar")
@@ -154,6 +168,35 @@ def test_the_command_line_refuses_in_one_sentence(mambamia, relative, talking, t
     ran = mambamia("ask", talking, QUESTION, "-m", tmp_path / "m")
     assert ran.code == 5 and ran.out == ""
     ran.one_sentence()
+
+
+def test_a_plan_reads_no_weights_and_no_torch(relative, talking):
+    code = (
+        "import sys; from mambamia_cli.cli.app import run; "
+        f"code = run(['plan', {str(talking)!r}, '-m', {str(relative)!r}, '--device', 'cpu', '--json']); "
+        "print(code, [m for m in ('torch', 'transformers', 'onnxruntime', 'huggingface_hub') if m in sys.modules])"
+    )
+    best, printed = cpu_seconds(code)
+    assert printed.splitlines()[-1] == "0 []" and best < 2
+    plan = json.loads(printed[: printed.rindex("}") + 1])
+    # five frames in 4.5 s, 64 patches pooled to 16 and the one that ends a frame; 23 blocks of five features, spread over five frames
+    assert plan["tokens"] | {"prompt": 0} == {"frames": 5, "patches": 5 * 64, "kept_frames": 5, "visual": 5 * 17, "sound": 25, "prompt": 0, "answer": 128}
+    assert list(plan["stages"]) == ["answer"] and plan["quant"] == "fp32"
+    stored = 2 * sum(path.stat().st_size for path in relative.glob("*.safetensors"))  # float16, held in float32
+    held = sum(plan["parts_bytes"][part] for part in ("sight", "hearing", "language_model"))
+    assert 0.7 * stored < held < stored  # headers, and the layers behind the one that is read
+
+
+def test_what_a_plan_shows_and_limits_refuse(mambamia, relative, talking, monkeypatch):
+    shown = mambamia("plan", talking, "-m", relative, "--device", "cuda", "--vram-limit", "8GiB")
+    assert shown.code == 0 and "the model's own hearing" in shown.out and "tokens of sound" in shown.out and "anchors" not in shown.out
+    assert "measures MambaMia models only" in shown.out
+    deaf = json.loads(mambamia("plan", talking, "-m", relative, "--no-audio", "--json").out)
+    assert deaf["tokens"]["sound"] == deaf["parts_bytes"]["hearing"] == 0
+    assert json.loads(mambamia("plan", "400s", "-m", relative, "--json").out)["tokens"]["frames"] == 32
+    monkeypatch.setattr("mambamia_cli.language.unimambamia.model.UniMambaMia", lambda *a, **k: pytest.fail("loaded"))
+    ran = mambamia("ask", talking, QUESTION, "-m", relative, "--device", "cpu", "--ram-limit", "300MiB")
+    assert ran.code == 6 and "--ram-limit 300MiB" in ran.one_sentence()
 
 
 def test_an_unknown_kind_is_refused_before_anything_is_loaded(mambamia, talking, tmp_path, monkeypatch):

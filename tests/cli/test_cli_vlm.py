@@ -10,7 +10,7 @@ from fixtures.processes import cpu_seconds
 
 from mambamia_cli import open_video
 from mambamia_cli.compressor.select import select_frames, threshold_for_budget
-from mambamia_cli.errors import UsageError
+from mambamia_cli.errors import ModelError, UsageError
 from mambamia_cli.pipeline import Models
 from mambamia_cli.video.grab import grab
 
@@ -154,6 +154,20 @@ def test_what_is_wrong_is_said_before_the_video_is_looked_at(mambamia, folder, t
     monkeypatch.setattr("mambamia_cli.pipeline.video.watch", lambda *a, **k: pytest.fail("looked"))
     ran = mambamia("ask", three_cuts.path, QUESTION, "-m", broken(folder, tmp_path / "m", how), "--device", "cpu")
     assert ran.code == 5 and ran.out == "" and said in ran.one_sentence()
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "model.pt"])
+def test_pickles_are_refused_before_anything_else_is_done(mambamia, folder, three_cuts, tmp_path, file):
+    path = tmp_path / "m"
+    shutil.copytree(folder, path, ignore=shutil.ignore_patterns("*.safetensors", "*.index.json"))
+    (path / file).write_bytes(b"a pickle")
+    ran = mambamia("ask", three_cuts.path, QUESTION, "-m", path, "--device", "cpu")
+    assert ran.code == 5 and "--allow-pickle" in ran.one_sentence()
+    with pytest.raises(ModelError, match="are pickles"):
+        Models(str(path), device="cpu").parts_for((96, 128))  # which is all that comes before a look at the video on a card
+    assert Models(str(path), device="cpu", allow_pickle=True).parts_for((96, 128)) is None, "nothing to plan with"
+    ran = mambamia("plan", three_cuts.path, "-m", path)
+    assert ran.code == 5 and "convert them to safetensors" in ran.one_sentence()
 
 
 def test_a_plan_reads_no_weights_and_no_torch(folder, three_cuts, mambamia):

@@ -115,6 +115,7 @@ def test_ask(tmp_path, film, monkeypatch, name):
     answered, kept, tokens = answer(models, index, quant)
 
     for seen, known_moves in ((watched, WATCHING), (answered, ANSWERING)):
+        print(f"{name}, {'watching' if seen is watched else 'answering'}\n{seen.told()}")
         assert not seen.mixed
         assert seen.places(seen.widened) <= WIDE
         for (place, way), count in seen.moves.items():
@@ -148,17 +149,16 @@ def no_odds(lexicon, tokens, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [Settings(), Settings(chunk=16, offload=True)], ids=["on the card", "offloaded"])
-def test_paper_sizes(tmp_path, monkeypatch, settings):
-    """SigLIP2 so400m, the paper's compressor and Qwen2-7B in NF4 over 96 frames: what `mambamia plan` says is counted."""
-    frames = 96
+@pytest.mark.parametrize("settings, frames", [(Settings(), 384), (Settings(chunk=16, offload=True), 96)], ids=["on the card", "offloaded"])
+def test_paper_sizes(tmp_path, monkeypatch, settings, frames):
+    """SigLIP2 so400m, the paper's compressor and Qwen2-7B in NF4 over a whole window: what `mambamia plan` says is counted."""
     film = videos.write_video(tmp_path / "film.mp4", ((videos.RED, frames // 16), (videos.BLUE, frames // 16)), fps=8, textured=True).path
     folder = write(tmp_path / "model", SO400M, CompressorConfig.paper(), QWEN2_7B, each=24)
     models, index, watched = look(folder, film, settings, monkeypatch)
     answered, kept, tokens = answer(models, index, "nf4")
     assert not watched.mixed and not watched.reads and not answered.mixed
     # Float32 rows are bounded, whatever the chunk.
-    assert max(size for (place, _), size in watched.widened.items() if place != "compressor/ssd.py:ssd_scan") <= 64 << 20
+    assert max(size for (place, _), size in watched.widened.items() if place != "compressor/ssd.py:ssd_scan") <= 65 << 20
     check_plan("so400m, paper's compressor, Qwen2-7B nf4", models, "nf4", watched, answered, kept, tokens, frames=frames)
 
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
-from mambamia_cli.errors import ModelError
+from mambamia_cli.errors import ModelError, OutOfMemoryError
 from mambamia_cli.language.transformers_lm import bitsandbytes_config
 from mambamia_cli.language.unimambamia.model import UniMambaMia
 from mambamia_cli.models.checkpoint import Checkpoint
@@ -168,6 +168,44 @@ def test_loading_holds_the_model_and_one_tensor_more(parts, tmp_path, quant):
     own, largest = sum(p.untyped_storage().nbytes() for p in weights), max(relatives.sizes(parts))
     # beside it: the largest tensor as read, converted and, in 4 bits, packed with its scales
     assert own <= counted.peak < own + 3 * largest, (own, largest, counted.peak)
+
+
+def test_senses_wait_in_host_memory_where_they_take_turns(checkpoint, model, monkeypatch):
+    """And are on the device only while they are at work, one at a time. "meta" stands for a device here."""
+    away = load(checkpoint, quant="fp32", device="meta", turns=True)
+    assert {t.device.type for t in away.lm.model.state_dict().values()} == {"meta"}
+    for sense, staying in ((away.sight, model.sight), (away.hearing, model.hearing)):
+        assert all(torch.equal(t, staying.state_dict()[name]) for name, t in sense.state_dict().items())
+    stays = load(checkpoint, quant="fp32", device="meta")
+    assert {t.device.type for m in (stays.sight, stays.hearing, stays.lm.model) for t in m.state_dict().values()} == {"meta"}
+
+    away.device, log = "cpu", []
+    for name, sense in (("sight", away.sight), ("hearing", away.hearing)):
+        move = sense.to
+        monkeypatch.setattr(sense, "to", lambda device, name=name, move=move: log.append((name, "away" if log and log[-1] == (name, "here") else "here")) or move(device))
+    pictures, sound = away.see(frames()), away.hear(windows())
+    assert log == [("sight", "here"), ("sight", "away"), ("hearing", "here"), ("hearing", "away")]
+    torch.testing.assert_close(away.lay_out(pictures, sound), model.lay_out(model.see(frames()), model.hear(windows())))
+
+
+def test_out_of_memory_halves_the_frames_and_goes_on(checkpoint, model, monkeypatch):
+    wanted, narrow, given = model.see(frames(10)), load(checkpoint, quant="fp32"), []
+    tokens = narrow.sight._tokens
+
+    def few(pixels, most=3):
+        if len(pixels) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+        given.append(len(pixels))
+        return tokens(pixels)
+
+    monkeypatch.setattr(narrow.sight, "_tokens", few)
+    torch.testing.assert_close(narrow.see(frames(10)), wanted, rtol=1e-4, atol=1e-4)
+    assert given == [2] * 5 and narrow.sight.batch == 2
+    for sense, give, said in ((narrow.sight, lambda: narrow.see(frames(3)), "looking at the frames"), (narrow.hearing, lambda: narrow.hear(windows(2)), "listening to the sound")):
+        monkeypatch.setattr(sense, "_tokens" if sense is narrow.sight else "features", lambda *_: few(range(9)))
+        with pytest.raises(OutOfMemoryError, match=f"memory ran out while {said}") as gone:
+            give()
+        assert gone.value.exit_code == 6 and "--no-audio" in gone.value.hint
 
 
 def test_what_is_not_wanted_is_not_read(checkpoint, monkeypatch):

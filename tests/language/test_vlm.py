@@ -160,6 +160,17 @@ def test_out_of_memory_in_the_middle_goes_on_with_less(folders, frames, written,
         model.generate(prompt)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in vlms.FAMILIES if kind.startswith("qwen")])
+def test_positions_are_counted_in_host_memory(folders, frames, kind):
+    """"meta" stands for a device here: nothing could be read of a tensor there."""
+    model = load(folders(kind))
+    prompt = shown(model, frames)
+    wanted = model._place(prompt)
+    model.device = "meta"
+    positions, beyond = model._place(prompt)
+    assert positions.device.type == "meta" and positions.shape == wanted[0].shape == (3, 1, len(prompt.ids)) and beyond == wanted[1]
+
+
 def test_pieces_take_less_memory(folders, frames):
     model, peaks = load(folders("qwen2_5_vl")), []
     prompt = shown(model, np.concatenate([frames] * 2)[:5])

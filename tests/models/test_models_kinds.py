@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -60,7 +61,7 @@ class Hub(http.server.ThreadingHTTPServer):
 
     def __init__(self, repositories):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.repositories, self.asked, self.commit = repositories, [], COMMIT
+        self.repositories, self.asked, self.ranges, self.commit = repositories, [], [], COMMIT
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -86,6 +87,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._send(404, b"", {"X-Error-Code": "RepoNotFound" if files is None else "EntryNotFound", "X-Repo-Commit": self.server.commit})
         if self.command == "GET":
             self.server.asked.append(name)
+            if name.endswith(".safetensors") and "Range" in self.headers:
+                self.server.ranges.append(self.headers["Range"])
         return self._send(200, files[name], {"ETag": f'"{hashlib.sha1(files[name]).hexdigest()}"', "X-Repo-Commit": self.server.commit})
 
     def _json(self, value):
@@ -148,6 +151,27 @@ def test_fetch_takes_the_shards_of_the_index_and_no_pickle_and_no_program(server
     assert hub.fetch("a/b") == resolve("a/b") == folder and len(at.asked) == asked, "what is in the cache needs no network"
 
 
+def test_a_plan_fetches_headers_and_no_weights(server, tmp_path, three_cuts):
+    """Of a hub id that is not here; and a run that cannot fit is refused before its weights come."""
+    from fixtures import relatives, vlms
+
+    from mambamia_cli import open_video
+    from mambamia_cli.errors import OutOfMemoryError
+    from mambamia_cli.plan.parts import of_kind
+
+    for name, folder in (("a/vlm", vlms.write_vlm(tmp_path / "vlm", "smolvlm")), ("a/relative", relatives.write_relative(tmp_path / "relative", relatives.Parts()))):
+        at = server({name: {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}})
+        there, here = of_kind(kind_of(name), (96, 128)), of_kind(kind_of(str(folder)), (96, 128))
+        assert there.sight == here.sight and there.relative == here.relative and there.language.parameters > 10_000
+        assert replace(there.language, name="") == replace(here.language, name="")
+        fetched = [file for file in at.asked if file.endswith(".safetensors")]
+        assert sorted(fetched) == sorted(path.name for path in folder.glob("*.safetensors")) and len(at.ranges) == len(fetched), "a header each"
+        video = open_video(three_cuts.path, model=name, device="cpu", ram_limit="100MiB")
+        with pytest.raises(OutOfMemoryError, match="--ram-limit 100MiB"):
+            video.ask("what?")
+        assert set(at.ranges) == {"bytes=0-100000"} and not list((tmp_path / "hub").rglob("*.safetensors"))
+
+
 def test_pull_asks_the_network_for_what_is_new(server):
     at = server({"a/b": repository(**{"model.safetensors": b"w"})})
     folder = pull("a/b")
@@ -171,8 +195,9 @@ def test_a_model_of_ours_is_fetched_with_all_its_parts(server, tiny_model):
 
 def test_pickles_are_refused_unless_they_are_asked_for(server):
     server({"a/b": repository()})
-    with pytest.raises(ModelError, match="no safetensors weights.*--allow-pickle"):
-        hub.fetch("a/b")
+    for ask in (hub.fetch, hub.outline):
+        with pytest.raises(ModelError, match="no safetensors weights.*--allow-pickle"):
+            ask("a/b")
     assert (hub.fetch("a/b", allow_pickle=True) / "pytorch_model.bin").read_bytes() == b"pickle"
 
 

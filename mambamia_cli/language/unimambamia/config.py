@@ -25,6 +25,10 @@ _KNOWN = (("siglip2-so400m-patch16-384", _SIGLIP2), ("qwen2-audio-encoder", _QWE
 _IMAGES = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}  # SigLIP's
 _MERGE = re.compile(r"flat_video_frame_with_end_token(?:_and_avepool(\d+)(_zigzag)?)?")
 _AUDIO = "audio_projector_mambamia2uni"
+_SIGHT = {"model.vision_tower.vision_tower.": "sight.", "model.mm_projector.": "sight.projector."}
+_HEARING = {"model.audio_tower.model.": "hearing.encoder.", "model.mm_audio_projector.": "hearing.compressor."}
+_UNUSED = ("text_model.", "logit_", "head.", "post_layernorm.")  # of a tower, behind the layer that is read
+_STATE_OF = "model.mm_audio_projector.model.layers.0.mixer.conv1d.weight"
 
 
 @dataclass(frozen=True)
@@ -129,3 +133,37 @@ def _inner(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(config.get(key), dict):
             return {"model_type": "siglip_vision_model" if key == "vision_config" else "qwen2_audio_encoder", **config[key]}
     return config
+
+
+def state_size(config: RelativeConfig, shapes: dict[str, tuple[int, ...]]) -> int:
+    """The config does not tell the state's size; the convolution goes over x, B and C, the latter two as wide as it."""
+    inner = round(config.audio_hidden * config.audio_expand)
+    width = shapes.get(_STATE_OF, (inner + 2 * 128,))[0]
+    return max(1, (width - inner) // 2)
+
+
+def own_name(name: str, config: RelativeConfig) -> str | None:
+    """A name in the checkpoint -> its name among the parts; None for what is not read."""
+    if name == "model.image_newframe":
+        return "sight.newframe"
+    for prefix, own in {**_SIGHT, **_HEARING}.items():
+        if not name.startswith(prefix):
+            continue
+        rest = name.removeprefix(prefix)
+        if prefix in _HEARING:
+            unused = config.audio is None or rest == "model.embeddings.weight"
+            return None if unused else own + rest
+        rest = rest.removeprefix("vision_model.")
+        if rest.startswith(_UNUSED) or rest.endswith("position_ids") or _behind(rest, config):
+            return None
+        return own + rest
+    return None if name.endswith("rotary_emb.inv_freq") else f"language.{name}"
+
+
+def _behind(name: str, config: RelativeConfig) -> bool:
+    """Whether a tower's tensor belongs to a layer behind the one that is read."""
+    if not name.startswith("encoder.layers."):
+        return False
+    layers = int(config.vision["num_hidden_layers"])
+    keep = config.select_layer if config.select_layer >= 0 else layers + 1 + config.select_layer
+    return int(name.split(".")[2]) >= keep

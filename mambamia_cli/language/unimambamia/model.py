@@ -6,28 +6,26 @@ is its visual tokens, its share of the sound's tokens, and one learned vector th
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mambamia_cli.errors import ModelError
 from mambamia_cli.language.loading import empty, fill, quantize_linears
-from mambamia_cli.language.model import memory_guard
+from mambamia_cli.language.model import free_cached, memory_guard
 from mambamia_cli.language.packing import source_identity
 from mambamia_cli.language.tokenizer import TransformersTokenizer
 from mambamia_cli.language.transformers_lm import TransformersLanguageModel, resolve_quant, unpack_odd_rows
-from mambamia_cli.language.unimambamia.config import CONTEXT, SYSTEM, RelativeConfig, read_config
-from mambamia_cli.language.unimambamia.senses import Hearing, Sight
+from mambamia_cli.language.unimambamia.config import CONTEXT, SYSTEM, RelativeConfig, own_name, read_config, state_size
+from mambamia_cli.language.unimambamia.senses import REMEDY, Hearing, Sight
 from mambamia_cli.models.checkpoint import Checkpoint
 
 _END = "<|im_end|>"
-_SIGHT = {"model.vision_tower.vision_tower.": "sight.", "model.mm_projector.": "sight.projector."}
-_HEARING = {"model.audio_tower.model.": "hearing.encoder.", "model.mm_audio_projector.": "hearing.compressor."}
-_UNUSED = ("text_model.", "logit_", "head.", "post_layernorm.")  # of a tower, behind the layer that is read
-_STATE_OF = "model.mm_audio_projector.model.layers.0.mixer.conv1d.weight"
-
 
 class _Parts(nn.Module):
     """The whole checkpoint as one tree, so that one pass over its shards fills all of it."""
@@ -42,18 +40,20 @@ class _Parts(nn.Module):
         self.sight = Sight(config, text.hidden_size)
         self.hearing: Hearing | None = None
         if config.audio is not None:
-            self.hearing = Hearing(config, text.hidden_size, _state_size(config, shapes))
+            self.hearing = Hearing(config, text.hidden_size, state_size(config, shapes))
 
 
 class UniMambaMia:
     """`lm` is the language model; `frame_tokens` those of a frame without sound. Raises ModelError, OutOfMemoryError.
 
     quant: of the language model; the towers and projectors stay in the type that it computes in. "auto" is nf4 where
-    bitsandbytes is, but float32 for a tiny one.
+    bitsandbytes is, but float32 for a tiny one. turns: tower and encoder wait in host memory, and are on the device one after
+    the other, each only while it is at work; the language model stays.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], *, name: str, quant: str = "auto", device: str = "cpu",
-                 hear: bool = True, allow_pickle: bool = False):  # fmt: skip
+                 hear: bool = True, allow_pickle: bool = False, turns: bool = False):  # fmt: skip
+        self.device, self.turns = device, turns and device != "cpu"
         self.config = read_config(folder, config, hear=hear)
         checkpoint = Checkpoint(folder, allow_pickle=allow_pickle)
         shapes = checkpoint.shapes()
@@ -63,7 +63,7 @@ class UniMambaMia:
             parts = _empty_parts(folder, self.config, shapes)
             quantize_linears(parts.language, quant, dtype)
             tied = ("language.lm_head.weight",) if parts.language.config.tie_word_embeddings else ()
-            fill(parts, checkpoint, lambda tensor: _rename(tensor, self.config), dtype=dtype, device=device, optional=tied)
+            fill(parts, checkpoint, lambda tensor: own_name(tensor, self.config), dtype=dtype, device=self._home, optional=tied)
             if tied:
                 parts.language.lm_head.weight = parts.language.model.embed_tokens.weight
         if device == "cpu":
@@ -76,6 +76,33 @@ class UniMambaMia:
         self.lm = TransformersLanguageModel.around(parts.language, tokenizer, name=name, quant=quant, device=device,
                                                    revision=revision, warnings=warnings)  # fmt: skip
         self.lm.context_length = min(self.lm.context_length, CONTEXT)
+
+    def _home(self, name: str) -> str:
+        """Where a tensor of the parts waits."""
+        return "cpu" if self.turns and not name.startswith("language.") else self.device
+
+    def see(self, frames: Iterable[np.ndarray]) -> Tensor:
+        """Pictures (H, W, 3) uint8 RGB of any size -> (m, t, d)."""
+        with memory_guard("looking at the frames", REMEDY), self._at_work(self.sight):
+            return self.sight(frames)
+
+    def hear(self, windows: Iterable[np.ndarray]) -> Tensor:
+        """Samples at 16 kHz, window by window, of a model that hears -> (a, d)."""
+        assert self.hearing is not None
+        with memory_guard("listening to the sound", REMEDY), self._at_work(self.hearing):
+            return self.hearing(windows)
+
+    @contextmanager
+    def _at_work(self, sense: nn.Module) -> Iterator[None]:
+        if not self.turns:
+            yield
+            return
+        sense.to(self.device)
+        try:
+            yield
+        finally:
+            sense.to("cpu")
+            free_cached()
 
     def lay_out(self, frames: Tensor, sound: Tensor | None) -> Tensor:
         """frames (m, t, d), sound (a, d) -> (l, d): what stands in the prompt for the video.
@@ -93,7 +120,7 @@ class UniMambaMia:
             filled = torch.cat([sound, sound[-1:].expand(share * m - len(sound), width)])
             each.append(filled.view(m, share, width))  # (m, share, d)
             sound = sound[:0]
-        each.append(self.sight.newframe.expand(m, 1, width))
+        each.append(self.sight.newframe.to(frames).expand(m, 1, width))
         return torch.cat([torch.cat(each, 1).flatten(0, 1), sound])
 
     def prompt(self, video: Tensor, question: str) -> Tensor:
@@ -116,40 +143,6 @@ def _empty_parts(folder: Path, config: RelativeConfig, shapes: dict[str, tuple[i
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise ModelError(f"the config.json of {folder} makes no model ({said})", "fetch the model again") from error
-
-
-def _state_size(config: RelativeConfig, shapes: dict[str, tuple[int, ...]]) -> int:
-    """The config does not tell the state's size; the convolution goes over x, B and C, the latter two as wide as it."""
-    inner = round(config.audio_hidden * config.audio_expand)
-    width = shapes.get(_STATE_OF, (inner + 2 * 128,))[0]
-    return max(1, (width - inner) // 2)
-
-
-def _rename(name: str, config: RelativeConfig) -> str | None:
-    """A name in the checkpoint -> its name among the parts; None for what is not read."""
-    if name == "model.image_newframe":
-        return "sight.newframe"
-    for prefix, own in {**_SIGHT, **_HEARING}.items():
-        if not name.startswith(prefix):
-            continue
-        rest = name.removeprefix(prefix)
-        if prefix in _HEARING:
-            unused = config.audio is None or rest == "model.embeddings.weight"
-            return None if unused else own + rest
-        rest = rest.removeprefix("vision_model.")
-        if rest.startswith(_UNUSED) or rest.endswith("position_ids") or _behind(rest, config):
-            return None
-        return own + rest
-    return None if name.endswith("rotary_emb.inv_freq") else f"language.{name}"
-
-
-def _behind(name: str, config: RelativeConfig) -> bool:
-    """Whether a tower's tensor belongs to a layer behind the one that is read."""
-    if not name.startswith("encoder.layers."):
-        return False
-    layers = int(config.vision["num_hidden_layers"])
-    keep = config.select_layer if config.select_layer >= 0 else layers + 1 + config.select_layer
-    return int(name.split(".")[2]) >= keep
 
 
 def _tokenizer(folder: Path, config: dict[str, Any]) -> TransformersTokenizer:

@@ -3,6 +3,7 @@
 Letters: m frames, n patches a frame, t tokens a frame, a audio tokens, d width.
 """
 
+import logging
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -12,10 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mambamia_cli.compressor.audio import AudioCompressor, AudioCompressorConfig, AudioStream
+from mambamia_cli.errors import OutOfMemoryError
+from mambamia_cli.language.model import free_cached, memory_guard
 from mambamia_cli.language.unimambamia.config import RelativeConfig
+
+log = logging.getLogger(__name__)
 
 BATCH = 8  # frames a pass of the tower
 RATE = 16_000  # samples a second
+REMEDY = "--quant nf4, --no-audio or --device cpu"
 _HOP, _MELS = 160, 3000  # samples a mel frame, mel frames a window of 30 s
 
 
@@ -26,7 +32,7 @@ class Sight(nn.Module):
         from transformers import SiglipVisionConfig, SiglipVisionModel
 
         super().__init__()
-        self.config = config
+        self.config, self.batch = config, BATCH
         tower = SiglipVisionModel(SiglipVisionConfig(**config.vision))
         tower = getattr(tower, "vision_model", tower)  # older versions of transformers have one level more
         keep = config.select_layer if config.select_layer >= 0 else len(tower.encoder.layers) + 1 + config.select_layer
@@ -41,16 +47,33 @@ class Sight(nn.Module):
 
     @torch.inference_mode()
     def forward(self, frames: Iterable[np.ndarray]) -> Tensor:
-        """frames: pictures (H, W, 3) uint8 RGB of any size -> (m, t, d)."""
-        tokens, batch = [], []
+        """frames: pictures (H, W, 3) uint8 RGB of any size -> (m, t, d). Raises OutOfMemoryError when one at a time is too much."""
+        tokens: list[Tensor] = []
+        waiting: list[Tensor] = []
         for frame in frames:
-            batch.append(self.pixels(frame))
-            if len(batch) == BATCH:
-                tokens.append(self._tokens(torch.stack(batch)))
-                batch = []
-        if batch:
-            tokens.append(self._tokens(torch.stack(batch)))
-        return torch.cat(tokens)
+            waiting.append(self.pixels(frame))
+            if len(waiting) == BATCH:
+                tokens += self._passes(waiting)
+                waiting = []
+        return torch.cat(tokens + self._passes(waiting))
+
+    def _passes(self, pixels: list[Tensor]) -> list[Tensor]:
+        """Tokens of pictures (3, S, S), `batch` of them a pass: half as many when memory runs out, from the last that are done."""
+        done: list[Tensor] = []
+        while pixels:
+            try:
+                with memory_guard("looking at the frames", REMEDY):
+                    done.append(self._tokens(torch.stack(pixels[: self.batch])))
+                pixels = pixels[self.batch :]
+                continue
+            except OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+            # Outside of the except block, where the traceback holds no tensors any more.
+            self.batch = (self.batch + 1) // 2
+            log.warning("memory ran out while looking at the frames: going on with %d at once", self.batch)
+            free_cached()
+        return done
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         """(m, 3, S, S) -> (m, t, d)."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mambamia_cli.errors import OutOfMemoryError, UsageError
 from mambamia_cli.language.generation import Generation, GenerationOptions
-from mambamia_cli.language.model import memory_guard
+from mambamia_cli.language.model import free_cached, memory_guard
 from mambamia_cli.language.tokenizer import TransformersTokenizer, stop_ids_of
 from mambamia_cli.language.transformers_lm import LEAST_PREFILL, NO_LIMIT, PREFILL, REMEDY, cut_back, resolve_quant
 from mambamia_cli.language.vlm.loading import load, read_config
@@ -200,8 +200,7 @@ class VisionLanguageModel:
                 cut_back(read.cache, done)  # layers that had taken the piece up already
             except RuntimeError:
                 read.cache, done = None, 0
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        free_cached()
         return done
 
     def _positions(self, prompt: Shown) -> tuple[Tensor, int] | None:
@@ -215,13 +214,14 @@ class VisionLanguageModel:
         rope = getattr(getattr(self.model, "model", None), "get_rope_index", None) or getattr(self.model, "get_rope_index", None)
         if rope is None or not self.apart:
             return None
-        ids = self._row(prompt.ids)
-        grid = self.processor.grid(prompt.size).to(self.device).expand(prompt.count, 3)
+        # Counted in host memory: on a card it would wait for a number a picture, and more.
+        ids = torch.tensor([prompt.ids])  # (1, l)
+        grid = self.processor.grid(prompt.size).expand(prompt.count, 3)
         marks = (ids == self.processor.image_id).int()
         known = {"input_ids": ids, "image_grid_thw": grid, "mm_token_type_ids": marks, "attention_mask": torch.ones_like(ids)}
         taken = inspect.signature(rope).parameters
         positions, delta = rope(**{key: value for key, value in known.items() if key in taken})
-        return positions, int(delta.flatten()[0])
+        return positions.to(self.device), int(delta.flatten()[0])
 
     def _behind(self, prompt: Shown, at: int, count: int) -> dict[str, Any]:
         """Positions of `count` tokens from place `at` on, behind a prompt."""
