@@ -109,3 +109,16 @@ def test_a_word_is_the_lexicons_however_it_is_written(video):
     tokens = frozen_tokens(models.projector, index.anchors.read(list(range(len(index.times)))))
     wanted = smoothed(log_odds(models.lexicon, tokens, ["Model T"]), index.seconds, models.match.smooth)
     torch.testing.assert_close(torch.from_numpy(look_for(index, models, ["model T "]).odds), wanted)
+
+
+def test_a_number_is_chosen_by_what_is_recognised(video, monkeypatch):
+    things = (Named("cat", 1.0, 2.0, 0.9), Named("dog", 4.0, 5.0, 0.95), Named("car", 6.0, 7.0, 0.2))
+    monkeypatch.setattr("mambamia_cli.pipeline.survey.named", lambda *parts: things)
+    video._named.clear()
+    record = video.ask("How many different objects appear?", choices=("one", "2", "3 objects", "four"))
+    assert record.answer == "2" and record.finish == "evidence" and len(record.evidence) == 3
+    shares = dict(record.choices)
+    assert shares["2"] == pytest.approx((0.9 * 0.95 * 0.8 + 0.9 * 0.05 * 0.2 + 0.1 * 0.95 * 0.2) / 0.996, abs=1e-3)  # none is no choice
+    assert shares["four"] < 0.001 < shares["one"] and record.confidence is None
+    # What is no number is the language model's to choose.
+    assert video.ask("How many different objects appear?", choices=("2", "many"), max_tokens=4).finish == "choice"

@@ -6,7 +6,7 @@ import torch
 
 from mambamia_cli import open_video
 from mambamia_cli.pipeline import Models
-from mambamia_cli.pipeline.relook import SecondLook, corrected, moments
+from mambamia_cli.pipeline.relook import SecondLook, corrected, moments, windows
 
 TIMES = np.arange(40) / 4  # ten seconds
 
@@ -72,3 +72,64 @@ def test_each_view_is_read_on_its_own_and_kept(look):
     assert not torch.allclose(together[0], together[2])
     look._read = None  # a second reading would fail
     assert torch.equal(look.tokens([3, 3]), torch.cat([alone, alone]))
+
+
+@pytest.fixture(scope="module")
+def closer(tiny_model, numbered, tmp_path_factory):
+    """A second look of a model that has a reader of single views."""
+    import shutil
+
+    from mambamia_cli.language.lexicon import Lexicon
+    from mambamia_cli.language.spotter import Spotter, SpotterConfig
+
+    folder = tmp_path_factory.mktemp("closer") / "tiny"
+    shutil.copytree(tiny_model, folder)
+    Lexicon(["cat", "dog", "scene"], torch.randn(3, 64)).save_pretrained(folder / "lexicon")
+    Spotter(SpotterConfig(hidden_width=32, output_width=64)).save_pretrained(folder / "spotter")
+    models = Models(str(folder), device="cpu", threads=1)
+    return SecondLook(open_video(numbered.path, models=models, fps=8).index(), models)
+
+
+@pytest.mark.parametrize("shape", [(360, 640), (640, 360), (480, 480), (200, 3000), (1080, 1440)])
+def test_windows_cover_a_frame_of_any_shape_without_bending_it(shape):
+    for (high, wide), places in windows(shape, 224):
+        assert wide / high == pytest.approx(min(max(shape[1] / shape[0], 1 / 4), 4), rel=0.01)
+        seen = np.zeros((high, wide), int)
+        for top, left in places:
+            assert 0 <= top <= high - 224 and 0 <= left <= wide - 224
+            seen[top : top + 224, left : left + 224] += 1
+        assert seen.all()
+    assert sum(len(places) for _, places in windows((360, 640), 224)) == 11
+
+
+def test_a_reader_of_single_views_reads_windows_that_keep_the_frames_shape(closer, numbered):
+    from mambamia_cli.video.grab import grab
+
+    models, index = closer._models, closer._index
+    tokens = closer.tokens([3])[0]  # (v, t, width)
+    picked = []
+    for size, places in windows((index.info.height, index.info.width), 224):
+        picture = torch.from_numpy(grab(numbered.path, [index.times[3]], size)).permute(0, 3, 1, 2)
+        picked += [picture[..., top : top + 224, left : left + 224] for top, left in places]
+    with torch.inference_mode():
+        expected = models.spotter(models.encoder.encode(torch.cat(picked).contiguous()))
+    torch.testing.assert_close(tokens, expected, rtol=2e-3, atol=2e-3)  # float16
+    read = closer.words(models.lexicon)
+    assert read.words == models.lexicon.words and read.log_scale is models.spotter.log_scale
+
+
+def test_without_such_a_reader_the_words_are_the_lexicons_own(look):
+    assert look._models.spotter is None and look.words(None) is None
+
+
+def test_a_reader_that_does_not_fit_the_encoder_is_refused(closer, tmp_path):
+    import shutil
+
+    from mambamia_cli.errors import ModelError
+    from mambamia_cli.language.spotter import Spotter, SpotterConfig
+
+    folder = tmp_path / "tiny"
+    shutil.copytree(closer._models.folder.path, folder)
+    Spotter(SpotterConfig(patches=16, hidden_width=32, output_width=64)).save_pretrained(folder / "spotter")
+    with pytest.raises(ModelError, match="16 patches 432 wide"):
+        _ = Models(str(folder), device="cpu", threads=1).spotter

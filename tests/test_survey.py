@@ -57,3 +57,36 @@ def test_survey_reads_a_drawing_where_the_odds_say_so(smollm):
 
     seen = Sightings(tuple(names), odds.detach().numpy(), np.ones(len(names)), np.arange(11.0), 11.0)
     assert [(n.name, n.start, n.end) for n in ordering.listed(seen, bar=LISTED, drop=4.0)] == [("guitar", 3, 6), ("cat", 8, 11)]
+
+
+def test_likely_words_are_looked_at_once_more_and_the_others_are_not():
+    """What a second look says moves a candidate's odds; a word below the bar keeps its own, and without a reader all do."""
+    from types import SimpleNamespace
+
+    from mambamia_cli.language.lexicon import Lexicon
+    from mambamia_cli.language.matching import MatchRule
+    from mambamia_cli.pipeline.survey import ALONE, CANDIDATE, closer
+
+    torch.manual_seed(0)
+    lexicon = Lexicon(["cat", "dog", "fox", "scene"], torch.eye(4))
+    odds = np.full((3, 12), CANDIDATE - 3.0)
+    odds[0, 4:6], odds[1, 8:10] = 1.0, 0.5
+    seen = Sightings(("cat", "dog", "fox"), odds, np.zeros(3), np.arange(12) / 1.0, 12.0)
+    asked = []
+
+    class Second:
+        """Every view shows a fox but for frame 8, which shows a dog."""
+
+        def tokens(self, frames):
+            asked.extend(frames)
+            return torch.stack([lexicon.table[1 if i in (8, 9) else 2].expand(3, 1, 4) for i in frames])
+
+        def words(self, words):
+            return words
+
+    models = SimpleNamespace(spotter=object(), lexicon=lexicon, match=MatchRule(again=1.0))
+    after = closer(seen, models, Second())
+    assert after.odds[0].max() < -2 and after.odds[1].argmax() in (8, 9) and after.odds[1].max() > 2
+    assert np.array_equal(after.odds[2], odds[2] - (ALONE - LISTED)) and set(asked) <= set(range(12)) and {4, 8} <= set(asked)
+    assert after.presence[1] > 0.5 > after.presence[0]
+    assert closer(seen, SimpleNamespace(spotter=None), None) is seen

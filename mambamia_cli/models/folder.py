@@ -1,4 +1,4 @@
-"""A MambaMia model folder: config.json, compressor/, projector/ and, where there is one, adapter/. Imports no torch."""
+"""A MambaMia model folder: config.json, compressor/, projector/ and, where there are any, adapter/, lexicon/ and spotter/. Imports no torch."""
 
 import json
 from dataclasses import dataclass, field
@@ -40,6 +40,12 @@ class ModelFolder:
     def lexicon(self) -> Path | None:
         """The words that visual tokens were trained on, where the folder has them."""
         folder = self.path / "lexicon"
+        return folder if (folder / "config.json").is_file() else None
+
+    @property
+    def spotter(self) -> Path | None:
+        """What reads single views at a second look, where the folder has it."""
+        folder = self.path / "spotter"
         return folder if (folder / "config.json").is_file() else None
 
     def part(self, name: str) -> Path:

@@ -59,6 +59,8 @@ class Asking:
             return self._time(intent, seen, choices)
         if seen is not None and intent.kind in ("exists", "order"):
             return self._yes_or_no(intent, seen, choices)
+        if intent.kind == "count" and choices and (told := self._counted(choices)) is not None:
+            return told
         if seen is None and not choices and intent.kind in OPEN and (told := self._surveyed(intent)) is not None:
             return told
         offered = choices if choices or seen is None else intent.things  # "the cat or the dog" are choices as well
@@ -121,6 +123,16 @@ class Asking:
         sure = None if intent.kind in ("list", "count") else next(t.chance for t in things if t.name == text)
         ranges = [Evidence(round(t.start, 3), round(t.end, 3), timecode(t.start), round(t.chance, 4)) for t in things]
         return Reply(Answer(text, "evidence", 0.0), None, tuple(sorted(ranges, key=lambda r: -r.score)), sure)
+
+    def _counted(self, choices: Sequence[str]) -> Reply | None:
+        """Which of the choices is the number of things recognised; None where one is no number."""
+        things = self.names() if self.names is not None else ()
+        scores = ordering.count_among(choices, [thing.chance for thing in things])
+        if not things or scores is None:
+            return None
+        listed = tuple(sorted(((text, round(math.exp(s), 4)) for text, s in zip(choices, scores, strict=True)), key=lambda pair: -pair[1]))
+        ranges = [Evidence(round(t.start, 3), round(t.end, 3), timecode(t.start), round(t.chance, 4)) for t in things]
+        return Reply(Answer(listed[0][0], "evidence", 0.0, choices=listed), None, tuple(sorted(ranges, key=lambda r: -r.score)), None)
 
     def _weighed(self, answer: Answer, intent: Intent, seen: Sightings | None) -> tuple[Answer, float | None]:
         """The language model's choice weighed with the evidence: -> answer, confidence."""

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from mambamia_cli.language.lexicon import Lexicon
     from mambamia_cli.language.matching import MatchRule
     from mambamia_cli.language.projector import Projector
+    from mambamia_cli.language.spotter import Spotter
     from mambamia_cli.pipeline.answerers import Answerer
 
 log = logging.getLogger(__name__)
-_STAGES = {"watch": ("encoder", "compressor"), "answer": ("answerer", "language", "lexicon", "projector")}
+_STAGES = {"watch": ("encoder", "compressor"), "answer": ("answerer", "language", "lexicon", "projector", "spotter")}
 Progress = Callable[[str, float, float | None], None]
 """Called with (stage, done, total); seconds of video, or a count. total None = not known."""
 
@@ -236,6 +237,24 @@ class Models:
             return None
         language = self.language
         return Lexicon.from_pretrained(self.folder.lexicon, lambda word: word_point(word, language.tokenize, language.embed))
+
+    @cached_property
+    def spotter(self) -> "Spotter | None":
+        """What reads the views of a second look; None when the model has no such part: compressor and projector then do."""
+        from mambamia_cli.language.spotter import Spotter
+
+        folder = self.folder.spotter if self.has_lexicon else None
+        if folder is None:
+            return None
+        spotter = self._load("spotter", lambda: Spotter.from_pretrained(folder).to(self.device))
+        config, (rows, columns), width = spotter.config, self.encoder.grid, self.projector.config.output_width
+        if (config.patches, config.vision_width, config.output_width) != (rows * columns, self.encoder.width, width):
+            raise ModelError(
+                f"the spotter of {self.folder.name} makes tokens {config.output_width} wide of {config.patches} patches {config.vision_width} wide, "
+                f"the encoder gives {rows * columns} patches {self.encoder.width} wide and the projector's tokens are {width} wide",
+                "fetch or train the model again",
+            )
+        return spotter
 
     def _load(self, name: str, load: Callable[[], Any]) -> Any:
         self._progress(f"loading the {name}", 0, None)

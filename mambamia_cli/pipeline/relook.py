@@ -1,12 +1,15 @@
 """A second look: the moments at which words are seen best, decoded once more and larger, and read in overlapping views.
 
-The first look squeezes a whole frame into the encoder's input; what is small there is a few patches. Here a frame is read
-as a whole, in five windows of the input's size where it is enlarged by 10/7, and in nine where it is enlarged twice. A
-moment's odds for a word are the mean of its odds (not of their logarithms) over the views: one clear view is enough.
-Measured on 80 held-out videos: the loss of telling words that are there from words that are not falls from 0.30, by the
-whole frame alone, to 0.23; mirror images beside these views add nothing.
+The first look squeezes a whole frame into the encoder's input; what is small there is a few patches. Here a frame is read in
+windows that keep its shape: side by side where its shorter side fills the input, and in two rows or columns where it is enlarged
+half as much again. What names them is a reader of its own, trained on such windows (language/spotter.py). A moment's odds for a
+word are the mean of its odds (not of their logarithms) over the views: one clear view is enough.
+
+A model without such a reader has its compressor and projector read the frame as a whole, squeezed as at first, in five windows
+where that is enlarged by 10/7, and in nine where it is enlarged twice.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,12 +21,17 @@ from mambamia_cli.pipeline.index import Index
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mambamia_cli.language.lexicon import Lexicon
     from mambamia_cli.pipeline.imagenet_sight import Known
 
 FIVE = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
 NINE = tuple((y, x) for y in (0, 0.5, 1) for x in (0, 0.5, 1))
 SCALES = ((1, ((0, 0),)), (10 / 7, FIVE), (2, NINE))
-"""How much a frame is enlarged, and where its windows lie: parts of what is left over, from the top and from the left."""
+"""How much a squeezed frame is enlarged, and where its windows lie: parts of what is left over, from the top and from the left."""
+
+ENLARGED, STEP, LONGEST = (1, 3 / 2), 0.6, 4
+"""For a reader of single views: how much the frame is enlarged over its shorter side filling the input, how far a window lies from
+the next in parts of its own side at most, and the longest side that is read, in shorter ones; what is longer is squeezed."""
 
 MOMENTS = 2  # a word
 APART = 1.5  # seconds: nearer ones are the same moment
@@ -49,6 +57,10 @@ class SecondLook:
                 self._known.update(zip(group, self._read(group), strict=True))
         return torch.stack([self._known[i] for i in frames]).float()
 
+    def words(self, lexicon: "Lexicon") -> "Lexicon":
+        """The words as these tokens are to be read."""
+        return lexicon if self._models.spotter is None else self._models.spotter.lexicon(lexicon)
+
     def recognised(self) -> "tuple[Known, ...]":
         """What the encoder's ImageNet head knows at a closer look (pipeline/imagenet_sight.py), the surest first; nothing where the
         encoder has no such head."""
@@ -69,26 +81,54 @@ class SecondLook:
         models, tokens = self._models, []
         views = self._views(frames)  # (k, v, 3, H, W) uint8
         for part in views.flatten(0, 1).split(models.settings.chunk):
-            patches = models.encoder.encode(part).to(models.device, models.half)  # (m, n, d_vision)
+            patches = models.encoder.encode(part)  # (m, n, d_vision)
+            if models.spotter is not None:
+                tokens.append(models.spotter(patches.to(models.device).float()).cpu().half())
+                continue
+            patches = patches.to(models.device, models.half)
             anchors = models.compressor(patches[:, None]).anchors  # (m, 1, g, d): each view is a video of one frame
             tokens.append(frozen_tokens(models.projector, anchors[:, 0].float()).cpu().half())
         return torch.cat(tokens).unflatten(0, views.shape[:2])
 
     def _views(self, frames: list[int]) -> "Tensor":
-        """-> (k, v, 3, H, W) uint8, by SCALES."""
+        """-> (k, v, 3, H, W) uint8, by `windows`, or by SCALES."""
         import torch
 
         from mambamia_cli.video.grab import grab
 
         info, (high, wide) = self._index.info, self._models.encoder.input_size
+        cut = squeezed(high, wide) if self._models.spotter is None else windows((info.height, info.width), high)
         times, views = [self._index.times[i] for i in frames], []
-        for scale, places in SCALES:
-            size = round(high * scale), round(wide * scale)
+        for size, places in cut:
             pictures = torch.from_numpy(grab(info.path, times, size, stream=info.stream)).permute(0, 3, 1, 2)  # (k, 3, H', W')
-            for y, x in places:
-                top, left = round((size[0] - high) * y), round((size[1] - wide) * x)
+            for top, left in places:
                 views.append(pictures[..., top : top + high, left : left + wide])
         return torch.stack(views, 1)
+
+
+def squeezed(high: int, wide: int) -> list[tuple[tuple[int, int], list[tuple[int, int]]]]:
+    """SCALES in pixels for an input of `high` and `wide`: a size (height, width), and (top, left) of its windows."""
+    found = []
+    for scale, places in SCALES:
+        size = round(high * scale), round(wide * scale)
+        found.append((size, [(round((size[0] - high) * y), round((size[1] - wide) * x)) for y, x in places]))
+    return found
+
+
+def windows(shape: tuple[int, int], side: int) -> list[tuple[tuple[int, int], list[tuple[int, int]]]]:
+    """ENLARGED in pixels for a frame of `shape` (height, width) and square windows: as of `squeezed`."""
+    short, found = min(shape), []
+    for scale in ENLARGED:
+        size = tuple(round(min(length / short, LONGEST) * side * scale) for length in shape)
+        rows, columns = (_offsets(length, side) for length in size)
+        found.append((size, [(top, left) for top in rows for left in columns]))
+    return found
+
+
+def _offsets(length: int, side: int) -> list[int]:
+    """Where windows of `side` begin that cover `length`, evenly."""
+    count = math.ceil((length - side) / (STEP * side)) + 1
+    return [round((length - side) * i / max(1, count - 1)) for i in range(count)]
 
 
 def moments(odds: np.ndarray, times: np.ndarray, most: int = MOMENTS) -> list[int]:

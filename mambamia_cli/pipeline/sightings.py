@@ -78,7 +78,7 @@ def _looked_again(odds: np.ndarray, index: Index, models: Models, lexicon: "Lexi
     frames = sorted({i for row in chosen for i in row})
     tokens = second.tokens(frames)  # (k, v, t, width)
     with torch.inference_mode():
-        views = log_odds(lexicon, tokens.flatten(0, 1), words).unflatten(1, tokens.shape[:2])  # (w, k, v)
+        views = log_odds(second.words(lexicon), tokens.flatten(0, 1), words).unflatten(1, tokens.shape[:2])  # (w, k, v)
         again = (views.logsumexp(-1) - math.log(views.shape[-1])).numpy()  # (w, k)
     place = {frame: k for k, frame in enumerate(frames)}
     return np.stack([

@@ -144,7 +144,9 @@ def watch_need(parts: Parts, task: Task, settings: Settings) -> Need:
 def answer_need(parts: Parts, task: Task, settings: Settings) -> Need:
     tape = Tape(unified=task.device == "cpu")
     asked = answering_of(parts, task, settings)
-    with tape.hold(sum(watching.weights(parts.vision, parts.compressor, watch_of(task, settings).item)) if settings.together and looks(parts, task) else 0):
+    watched = settings.together and looks(parts, task)
+    seen = sum(watching.weights(parts.vision, parts.compressor, watch_of(task, settings).item)) if watched else 0
+    with tape.hold(seen + 4 * parts.spotter):
         if parts.relative is not None:
             relative.play(tape, parts.language, heard(parts, task), asked, task.seconds, turns=not settings.together)
         elif parts.sight is not None:
@@ -165,7 +167,7 @@ def _language_weights(parts: Parts, task: Task, settings: Settings) -> int:
         return relative.weights(parts.language, parts.relative, asked)
     if parts.sight is not None:
         return seeing.weights(parts.language, parts.sight, asked)
-    return answering.weights(parts.language, asked) + 4 * parts.projection.parameters
+    return answering.weights(parts.language, asked) + 4 * (parts.projection.parameters + parts.spotter)
 
 
 def half_precision_cpu() -> bool:

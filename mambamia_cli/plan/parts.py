@@ -49,6 +49,8 @@ class Parts:
     local: bool = False
     sight: SightSizes | None = None
     relative: RelativeSizes | None = None
+    spotter: int = 0
+    """Parameters of what reads the views of second looks."""
 
     @property
     def each(self) -> int:
@@ -74,7 +76,8 @@ def of_folder(folder: Any) -> Parts:
     except KeyError as error:
         raise ModelError(f"the projector's config.json in {folder.path} lacks {error}", "fetch or train the model again") from None
     language, local = language_part(folder.language_model)
-    return Parts(folder.name, vision_part(folder.vision), compressor, projection, language, folder.token_budget, local)
+    spotter = sum(entry.elements for entry in _entries(folder.spotter))
+    return Parts(folder.name, vision_part(folder.vision), compressor, projection, language, folder.token_budget, local, spotter=spotter)
 
 
 def of_names(vision_name: str, language_name: str) -> Parts:

@@ -55,6 +55,7 @@ def make(source: str, parts: Parts, task: Task, limits: Limits, *, video: dict[s
             own, kept = {"sight": seeing.tower(parts.sight, asked)}, seeing.kv_cache(parts.language, parts.sight, asked)
         else:
             own, kept = {"projector": 4 * parts.projection.parameters}, answering.kv_cache(parts.language, asked)
+            own |= {"spotter": 4 * parts.spotter} if parts.spotter else {}
         bytes_of |= own | {"language_model": answering.weights(parts.language, asked), "kv_cache": kept}
         tokens |= {"kept_frames": read.kept, "visual": read.visual, "prompt": read.tokens, "answer": task.max_tokens}
     stages = {name: {"device": need.device, "host": need.host} for name, need in estimate.needs(parts, task, settings).items()}
@@ -114,7 +115,8 @@ def to_text(plan: PlanRecord) -> str:
     rows = {"frames": "frames looked at", "patches": "patch tokens", "anchors": "anchors", "kept_frames": "frames kept", "visual": "visual tokens",
             "sound": "tokens of sound", "prompt": "prompt tokens, at most"}  # fmt: skip
     lines += [f"  {name:<28}{t[key]:>14,}" for key, name in rows.items() if key in t] + [""]
-    names = {"vision": "vision encoder", "sight": "the model's own vision", "hearing": "the model's own hearing", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values"}
+    names = {"vision": "vision encoder", "sight": "the model's own vision", "hearing": "the model's own hearing", "language_model": f"language model, {plan.quant}", "kv_cache": "keys and values",
+             "spotter": "reader of second looks"}
     lines += [f"  {names.get(name, name):<28}{show(size):>14}" for name, size in plan.parts_bytes.items()] + [""]
     lines.append(f"  {'peak while':<28}{'GPU':>14}{'host':>14}")
     for name, need in plan.stages.items():

@@ -14,6 +14,7 @@ class FeaturesConfig:
     shards: int = 89
     still_shards: int = 110
     reel_shards: int = 60
+    view_shards: int = 100
     validation_shards: int = 4
     calibration_videos: int = 20  # of each sort, seen styles and unseen
 
@@ -35,6 +36,7 @@ class Recipe:
     align: Any = None
     edges: Any = None
     tune: Any = None
+    spotter: Any = None
 
 
 def section(kind: type, values: dict, where: str):
@@ -57,6 +59,7 @@ def load(path: Path) -> Recipe:
     from mambamia_cli.scenes.peaks import PeakRule
     from mambamia_cli.training.align import AlignConfig
     from mambamia_cli.training.edges import EdgesConfig
+    from mambamia_cli.training.spotter import SpotterTraining
     from mambamia_cli.training.tune import TuneConfig
 
     try:
@@ -66,7 +69,7 @@ def load(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML ({error})", "correct the training configuration") from None
     kinds = {"features": FeaturesConfig, "compressor": CompressorConfig, "projector": ProjectorConfig, "align": AlignConfig,
-             "edges": EdgesConfig, "tune": TuneConfig}
+             "edges": EdgesConfig, "tune": TuneConfig, "spotter": SpotterTraining}
     PeakRule.from_config(raw.get("scenes", {}))
     MatchRule.from_config(raw.get("evidence", {}))
     for key, kind in kinds.items():

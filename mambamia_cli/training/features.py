@@ -133,7 +133,7 @@ def _reel_shard(number: int, stack, fonts, encoder, seed: int, folder: Path) -> 
         patches.append(encoder.encode(pixels).to(torch.float16).numpy())
         boundary, blend = reel.truth(times)
         truth.append({"kind": reel.kind, "boundary": boundary.tolist(), "blend": blend.tolist()})
-    _write_shard(folder, number, np.stack(patches), truth)
+    write_shard(folder, number, np.stack(patches), truth)
 
 
 def load_reels(folder: Path) -> ReelSet:
@@ -171,10 +171,10 @@ def _still_shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: 
             on = sorted((k for k in film.tracks if k.name), key=lambda k: -k.height)
             truth.append({"names": [vocabulary[k.name] for k in on], "distractor": any(not k.name for k in film.tracks),
                           "box": _box(on[0]) if on else None, "classes": classes, "scores": [round(s, 4) for s in scores]})
-    _write_shard(folder, number, np.concatenate(patches), truth)
+    write_shard(folder, number, np.concatenate(patches), truth)
 
 
-def _write_shard(folder: Path, number: int, patches: np.ndarray, truth: list[dict]) -> None:
+def write_shard(folder: Path, number: int, patches: np.ndarray, truth: list[dict]) -> None:
     """The truth first, then the array renamed into place: an array that exists is a whole shard."""
     np.save(folder / f"{number:04d}.tmp.npy", patches)
     (folder / f"{number:04d}.json").write_text(json.dumps(truth))
@@ -205,13 +205,14 @@ def _shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, f
             "classes": top.indices.tolist(),
             "scores": [[round(s, 4) for s in row] for row in top.values.tolist()],
         })
-    _write_shard(folder, number, np.stack(patches), truth)
+    write_shard(folder, number, np.stack(patches), truth)
 
 
 # What a cache is made of: training material; held-out photographs with styles trained on; the same with a style never trained on.
-# Stills are single frames of training material, reels stretches of edited video and of lectures.
-KINDS = ("train", "stills", "seen", "unseen", "reels", "reels-held")
-HELD_KINDS = ("seen", "unseen", "reels-held")
+# Stills are single frames of training material, views (training/views.py) windows of single frames as a second look takes them,
+# reels stretches of edited video and of lectures.
+KINDS = ("train", "stills", "seen", "unseen", "reels", "reels-held", "views", "views-seen", "views-unseen")
+HELD_KINDS = ("seen", "unseen", "reels-held", "views-seen", "views-unseen")
 
 
 def folder_of(work: Path, kind: str) -> Path:
@@ -222,7 +223,7 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
     import cv2
     import torch
 
-    from mambamia_cli.training import photos, slides, styles
+    from mambamia_cli.training import photos, slides, styles, views
     from mambamia_cli.training.needles import Haystack
     from mambamia_cli.vision import load_encoder
 
@@ -230,10 +231,10 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
     cv2.setNumThreads(1)
     held = kind in HELD_KINDS
     drawings, pictures = styles.load(work)
-    clips = {} if kind in ("seen", "unseen") else photos.load_clips(work)
+    clips = {} if kind.endswith("seen") else photos.load_clips(work)
     stack = Haystack(
         photos.load(work, validation=held), photos.continuous(clips) if kind.startswith("reels") else clips, drawings, pictures,
-        only_styles=styles.HELD_OUT if kind == "unseen" else None,
+        only_styles=styles.HELD_OUT if kind.endswith("unseen") else None,
     )
     folder = folder_of(work, kind)
     vocabulary = {name: i for i, name in enumerate(sorted(styles.object_names()))}
@@ -244,6 +245,8 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
             continue
         if fonts is not None:
             _reel_shard(number, stack, fonts, encoder, seed + held, folder)
+        elif kind.startswith("views"):
+            views.write_shard(number, stack, encoder, vocabulary, seed + held, folder)
         else:
             (_still_shard if kind == "stills" else _shard)(number, stack, encoder, vocabulary, seed, folder)
 

@@ -45,9 +45,11 @@ class Haystack:
         end = centre(begin) if rng.random() < 0.8 else begin
         return Pan(photo, (*begin, width), (*end, min(1.0, width * zoom)), seconds, bool(rng.random() < 0.5))
 
-    def track(self, rng, name: str, start: float, end: float, *, height=(0.25, 1.0), still=0.25, plain=False) -> Track:
-        """A drawing of `name` ("" is a distractor) in a random style, moving slowly; recoloured unless `plain`."""
+    def track(self, rng, name: str, start: float, end: float, *, height=(0.25, 1.0), still=0.25, plain=False, style=None) -> Track:
+        """A drawing of `name` ("" is a distractor) in a random style, or in `style` where there is one; moving slowly; recoloured
+        unless `plain`."""
         choices = self.by_name[name] if name else self.distractors
+        choices = [d for d in choices if d.style == style] or choices
         drawing = choices[rng.integers(len(choices))]
         picture = np.asarray(self.pictures[drawing.row])
         picture = premultiply(picture if plain else recolour(picture, rng, drawing.mono))

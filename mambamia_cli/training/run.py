@@ -9,6 +9,7 @@ import torch
 
 from mambamia_cli import models
 from mambamia_cli.language.lexicon import SCENE
+from mambamia_cli.language.spotter import Spotter, SpotterConfig
 from mambamia_cli.training import (
     align,
     calibrate,
@@ -17,6 +18,7 @@ from mambamia_cli.training import (
     features,
     packages,
     plotting,
+    spotter,
     styles,
     tune,
     validation,
@@ -39,7 +41,9 @@ class Session:
         styles.load(self.work, self.log)
         for kind, shards in (("unseen", self.recipe.features.validation_shards), ("seen", self.recipe.features.validation_shards),
                              ("reels-held", self.recipe.features.validation_shards), ("reels", self.recipe.features.reel_shards),
-                             ("stills", self.recipe.features.still_shards), ("train", self.recipe.features.shards)):
+                             ("views-unseen", self.recipe.features.validation_shards), ("views-seen", self.recipe.features.validation_shards),
+                             ("views", self.recipe.features.view_shards), ("stills", self.recipe.features.still_shards),
+                             ("train", self.recipe.features.shards)):
             self.log(f"encoding {shards} shards of kind {kind}")
             features.make(self.work, shards=shards, seed=self.recipe.seed, kind=kind)
 
@@ -88,6 +92,15 @@ class Session:
         edges.train(aligner, reels, held, rehearsal, self.work / "edges", recipe.edges, recipe.seed, self.log)
         return aligner
 
+    def spotter(self, output: Path) -> None:
+        """What reads the views of second looks, trained and written. It needs nothing of the other stages but their words."""
+        encoder, stills = self.recipe.compressor, lambda kind: features.load_stills(features.folder_of(self.work, kind))
+        torch.manual_seed(self.recipe.seed)
+        reader = Spotter(SpotterConfig(encoder.grid_rows * encoder.patches_per_row, encoder.vision_width, output_width=self.recipe.projector.output_width))
+        held = {kind: stills(f"views-{kind}") for kind in ("seen", "unseen")}
+        spotter.train(reader, self.lexicon(), stills("views"), held, self.work / "spotter", self.recipe.spotter, self.recipe.seed, self.log)
+        reader.eval().half().save_pretrained(output / "spotter")
+
     def tune(self) -> None:
         aligner = self.align()  # returns at once when that stage is done
         model, tokenizer = self.language_model()
@@ -121,9 +134,9 @@ def run(recipe: Recipe, work: Path, output: Path, stages: tuple[str, ...], log) 
     session = Session(recipe, work, log)
     for stage in stages:
         log(f"stage {stage}")
-        if stage in ("export", "calibrate"):
+        if stage in ("spotter", "export", "calibrate"):
             getattr(session, stage)(output)
         else:
             getattr(session, stage)()
-        if stage in ("align", "tune"):
+        if stage in ("align", "spotter", "tune"):
             plotting.draw_all(work)

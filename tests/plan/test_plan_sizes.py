@@ -139,3 +139,28 @@ def test_refusals_name_the_flag_that_helps():
     with pytest.raises(OutOfMemoryError, match="smaller vision encoder"):
         limits.settle(found, paper_task(), limits.Limits(vram=1 * estimate.GIB))
     assert refused.value.exit_code == 6
+
+
+def test_the_reader_of_second_looks_is_planned(tiny_model, tmp_path):
+    """Its parameters, four bytes each, lie in memory while a question is answered."""
+    import shutil
+
+    from mambamia_cli.language.lexicon import Lexicon
+    from mambamia_cli.language.spotter import Spotter, SpotterConfig
+    from mambamia_cli.models.folder import read_folder
+    from mambamia_cli.plan import record
+    from mambamia_cli.plan.limits import Limits
+
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_model, folder)
+    without = parts.of_folder(read_folder(str(folder)))
+    Lexicon(["cat", "scene"], torch.randn(2, 64)).save_pretrained(folder / "lexicon")
+    spotter = Spotter(SpotterConfig(hidden_width=64, output_width=64))
+    spotter.half().save_pretrained(folder / "spotter")
+    found = parts.of_folder(read_folder(str(folder)))
+    assert without.spotter == 0 and found.spotter == sum(p.numel() for p in spotter.parameters())
+    task = estimate.Task(100, 25.0, (360, 640))
+    plan = record.make("x.mp4", found, task, Limits(None, None, "", ""), video={})
+    assert plan.parts_bytes["spotter"] == 4 * found.spotter
+    before, after = (estimate.answer_need(sizes_, task, estimate.Settings()) for sizes_ in (without, found))
+    assert after.host + after.device - before.host - before.device == 4 * found.spotter

@@ -1,0 +1,102 @@
+"""The second look's reader learns to name what a single view shows: cross-entropy against all words, no language model.
+
+Views are cached by training/views.py; mirrored, and their drawings moved before other backgrounds, as stills are.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambamia_cli.language.lexicon import Lexicon
+from mambamia_cli.language.spotter import Spotter
+from mambamia_cli.training import features
+from mambamia_cli.training.align import Stills, targets
+from mambamia_cli.training.checkpoint import Run, cosine, set_rate
+
+SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # heights over the view's
+
+
+@dataclass(frozen=True)
+class SpotterTraining:
+    steps: int = 600
+    cool: int = 250  # last steps, in which the rate goes down to nothing in a straight line
+    schedule: int = 1200  # steps of the cosine that the rate follows until then
+    views: int = 256  # a step
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    drop: float = 0.2
+    noise: float = 0.15
+    swap: float = 0.4  # of views with one drawing are given another background
+
+
+def naming(model: Spotter, words: Lexicon, patches: Tensor, drop: float = 0.0) -> Tensor:
+    """-> (m, t, v) logits of every word."""
+    points = F.normalize(words.table - words.centre, dim=-1)
+    return model.log_scale.exp() * F.normalize(model(patches, drop) - words.centre, dim=-1) @ points.T
+
+
+def train(model: Spotter, words: Lexicon, data: features.StillSet, held: dict[str, features.StillSet], folder: Path,
+          config: SpotterTraining, seed: int, log, grid: tuple[int, int] = (7, 7)) -> None:  # fmt: skip
+    """Deterministic given (seed, step); resumes from the folder's checkpoint."""
+    objects = len(words.words) - 1001
+    torch.manual_seed(seed)
+    views = Stills(data, targets(data, objects, 1000), grid, config.swap)
+    matrices, others = ([p for p in model.parameters() if (p.ndim >= 2) is big] for big in (True, False))
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+    run = Run(folder, {"model": model, "optimizer": optimizer})
+    model.train()
+    while run.step < config.steps:
+        set_rate(optimizer, config.lr, rate(run.step, config))
+        rng = np.random.default_rng((seed, 19, run.step))
+        drawn = [views.draw(rng) for _ in range(config.views)]
+        patches, names = torch.stack([p for p, _ in drawn]), torch.from_numpy(np.stack([n for _, n in drawn]))
+        patches = patches + config.noise * torch.randn_like(patches)
+        loss = F.cross_entropy(naming(model, words, patches, config.drop).flatten(0, 1), names.flatten(), label_smoothing=0.02)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        run.advance()
+        if run.step % 50 == 0:
+            run.log(loss=round(loss.item(), 4))
+            log(f"spotter {run.step}/{config.steps} loss {loss.item():.3f} {run.elapsed:.0f}s")
+        if run.step % 500 == 0 or run.step == config.steps:
+            for name, part in held.items():
+                scores = evaluate(lambda p: naming(model, words, p), model, part, objects)
+                run.log(validation=name, **{k: round(v, 4) for k, v in scores.items()})
+                log(f"  {name}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+    run.save()
+
+
+def rate(step: int, config: SpotterTraining) -> float:
+    """Learning-rate factor: a cosine's, cooled at the end. What is cooled names far better than what is not."""
+    return cosine(step, config.schedule) * min(1.0, (config.steps - step) / config.cool)
+
+
+@torch.no_grad()
+def evaluate(read, model: nn.Module, data: features.StillSet, objects: int, *, block: int = 256) -> dict[str, float]:
+    """Views with one drawing: named right among all words, by size, and one of four; views with none: taken for a drawing."""
+    model.eval()
+    wanted, heights = targets(data, objects, 1000)[:, 0], data.boxes[:, 3] - data.boxes[:, 1]
+    logits = []
+    for at in range(0, len(data), block):
+        patches = np.stack([data.patches(i) for i in range(at, min(at + block, len(data)))])
+        logits.append(read(torch.from_numpy(patches).float())[:, 0])
+    scores = torch.cat(logits)
+    one = (wanted < objects) & (data.names[:, 1] < 0)
+    best = scores.argmax(1).numpy()
+    others = np.random.default_rng(5).integers(0, objects, (len(data), 3))
+    four = scores.numpy()[np.arange(len(data))[:, None], np.concatenate([np.where(one, wanted, 0)[:, None], others], 1)].argmax(1) == 0
+    found = {"free": float((best == wanted)[one].mean()), "four": float(four[one].mean())}
+    for name, (least, most) in SIZES.items():
+        inside = one & (heights >= least) & (heights < most)
+        found[name] = float((best == wanted)[inside].mean()) if inside.any() else float("nan")
+    bare = data.names[:, 0] < 0
+    found["invented"] = float((best < objects)[bare].mean())
+    model.train()
+    return found
