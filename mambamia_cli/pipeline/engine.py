@@ -221,7 +221,10 @@ class Models:
         whose frames the embedded compressor has looked at already."""
         if self.kind.kind != VLM:
             return self
-        return Models(EYE, device=self._wanted, threads=self.threads, seed=self.seed, progress=self._progress)
+        eye = Models(EYE, device=self._wanted, threads=self.threads, seed=self.seed, progress=self._progress)
+        eye.settings = self.settings
+        vars(eye).update({part: vars(self)[part] for part in _STAGES["watch"] if part in vars(self)})  # not loaded twice
+        return eye
 
     @property
     def has_lexicon(self) -> bool:

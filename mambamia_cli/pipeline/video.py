@@ -273,7 +273,7 @@ class Video:
         index = self.index(default_rate=self._asking_rate())
         self.models.enter("answer")
         began = time.perf_counter()
-        second = self._second(index)  # whose parts are the embedded model's, as the finder's are
+        second = self._second(index)
         seen = [sightings.look_for(index, finder, [query], second) for query in queries]
         return FindRecord(
             video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(finder),
@@ -298,7 +298,7 @@ class Video:
         """Second looks at what was looked at; None where the encoder has left to make room for the language model."""
         if not self.models.settings.together or index.anchors is None:
             return None
-        return self._seconds.setdefault(id(index), SecondLook(index, self.models))
+        return self._seconds.setdefault(id(index), SecondLook(index, self.models.finder))
 
     def _names(self, index: Index, second: SecondLook) -> tuple[Named, ...]:
         """What is seen in what was looked at, nothing being asked for; found once."""
