@@ -3,16 +3,13 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from mambamia_cli.records import Candidate
 from mambamia_cli.scenes.evidence import Evidence, EvidenceRule
 from mambamia_cli.scenes.refine import SIZE, RefineRule, Turn, find_cut, find_gradual
-
-if TYPE_CHECKING:
-    from mambamia_cli.pipeline.closeup import CloseUp
 
 _RULE = RefineRule()
 
@@ -23,10 +20,16 @@ Find = Callable[[dict[int, Window], Collection[int]], dict[int, Turn | None]]
 that cannot be looked at are left out."""
 
 
+class Seen(Protocol):
+    """What was kept an eye on during the look itself (closeup.CloseUp)."""
+
+    def find(self, windows: dict[int, Window], sharp: Collection[int], times: np.ndarray) -> dict[int, Turn | None]: ...
+
+
 def refine(
     path: Path, times: np.ndarray, score: np.ndarray, at: Sequence[int], evidence: Evidence | None, *,
     threshold: float = 1.0,
-    stream: int | None = None, rule: RefineRule = _RULE, seen: "CloseUp | None" = None,
+    stream: int | None = None, rule: RefineRule = _RULE, seen: Seen | None = None,
 ) -> list[Candidate]:  # fmt: skip
     """Where the change is that the sampled frames `at` stand for.
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mambamia_cli.training.shards import PSEUDO_LABELS, STILLS_A_SHARD, through_x264, write_shard
+
 SHOTS_A_SHARD = 64
 FRAMES_A_SHOT = 8
-PSEUDO_LABELS = 3
-STILLS_A_SHARD = 512
 REELS_A_SHARD, FRAMES_A_REEL = 16, 48
 
 
@@ -48,25 +48,6 @@ class FeatureSet:
         cut = k * SHOTS_A_SHARD
         arrays = (self.names, self.labels, self.boundary, self.entry, self.distractor)
         return FeatureSet(self.shards[:k], *(a[:cut] for a in arrays)), FeatureSet(self.shards[k:], *(a[cut:] for a in arrays))
-
-
-def through_x264(frames: list[np.ndarray], crf: int) -> list[np.ndarray]:
-    """Encode frames (H, W, 3) uint8 with libx264 at `crf` and decode them again: what real input has been through."""
-    import io
-
-    import av
-
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="matroska") as out:
-        stream = out.add_stream("libx264", rate=4, options={"crf": str(crf), "preset": "superfast"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
-        out.mux(stream.encode())
-    buffer.seek(0)
-    with av.open(buffer) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def scale(frames: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -172,13 +153,6 @@ def _still_shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: 
             truth.append({"names": [vocabulary[k.name] for k in on], "distractor": any(not k.name for k in film.tracks),
                           "box": _box(on[0]) if on else None, "classes": classes, "scores": [round(s, 4) for s in scores]})
     write_shard(folder, number, np.concatenate(patches), truth)
-
-
-def write_shard(folder: Path, number: int, patches: np.ndarray, truth: list[dict]) -> None:
-    """The truth first, then the array renamed into place: an array that exists is a whole shard."""
-    np.save(folder / f"{number:04d}.tmp.npy", patches)
-    (folder / f"{number:04d}.json").write_text(json.dumps(truth))
-    (folder / f"{number:04d}.tmp.npy").rename(folder / f"{number:04d}.npy")
 
 
 def _shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, folder: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from mambamia_cli.language.lexicon import Lexicon
 from mambamia_cli.language.spotter import Spotter, SpotterConfig
-from mambamia_cli.training import features, spotter, views
+from mambamia_cli.training import features, shards, spotter, views
 from mambamia_cli.training.needles import Haystack
 from mambamia_cli.training.styles import Drawing
 
@@ -63,7 +63,7 @@ def test_a_shard_is_made_of_its_number_and_says_where_drawings_are(stack, tmp_pa
         folder.mkdir()
         views.write_shard(3, stack, Eye(), {"cat": 0, "dog": 1}, 7, folder)
     first, again = (features.load_stills(tmp_path / name) for name in "ab")
-    assert len(first) == features.STILLS_A_SHARD and np.array_equal(first.shards[0], again.shards[0])
+    assert len(first) == shards.STILLS_A_SHARD and np.array_equal(first.shards[0], again.shards[0])
     lone = np.flatnonzero((first.names[:, 0] >= 0) & (first.names[:, 1] < 0) & ~first.distractor)
     inside, outside = [], []
     for i in lone:
