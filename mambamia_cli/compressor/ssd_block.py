@@ -77,18 +77,9 @@ def block_forward(
 
 
 def block_backward(
-    x: Tensor,
-    dt: Tensor,
-    B: Tensor,
-    C: Tensor,
-    y: Tensor,
-    dy: Tensor,
-    A: Tensor,
-    D: Tensor | None,
-    entering: Tensor,
-    d_state: Tensor,
+    x: Tensor, dt: Tensor, B: Tensor, C: Tensor, y: Tensor, dy: Tensor, A: Tensor, D: Tensor | None, entering: Tensor, d_state: Tensor,
     reverse: bool,
-) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None], Tensor]:
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None], Tensor]:  # fmt: skip
     """Gradient of `block_forward` with its skip. y, dy (b, c, q, h, p); entering (b, c, h, p, s); d_state (b, h, p, s) of
     the state after the block. Returns (dx, d_dt, dB, dC), (dA (h,), dD (h,)) and d_state of the state before the block.
 
@@ -146,12 +137,16 @@ def block_backward(
     d_log -= dt * d_dt
     d_total += (dt * at_exit).sum(2)
 
-    # log_decay is the cumulative sum of dt A, so its gradient comes back as the sum from the other side; total is its end.
+    d_decay, dA = _through_decays(d_log, d_total, dt, A, reverse)
+    return (dx, d_dt.add_(d_decay), dB, dC), (dA, None if D is None else dy_x.sum((0, 1, 2))), d_state
+
+
+def _through_decays(d_log: Tensor, d_total: Tensor, dt: Tensor, A: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+    """Gradients of log_decay (b, c, q, h) and of its end (b, c, h) -> of dt (b, c, q, h) and A (h,). log_decay is the cumulative
+    sum of dt A, so its gradient comes back as the sum from the other side."""
     d_log[:, :, 0 if reverse else -1] += d_total
     d_log = _cumsum(d_log, not reverse)
-    d_dt += d_log * A
-    dA = (d_log * dt).sum((0, 1, 2))
-    return (dx, d_dt, dB, dC), (dA, None if D is None else dy_x.sum((0, 1, 2))), d_state
+    return d_log * A, (d_log * dt).sum((0, 1, 2))
 
 
 def _log_decays(dt: Tensor, A: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
