@@ -116,4 +116,4 @@ def _task(facts: dict[str, Any], options: Options) -> Any:
     rate = asking_rate(span) if options.fps is None else options.rate()
     frames = frame_count(span, rate, Fraction(facts["fps"]) if facts["fps"] else None, options.max_frames)
     return Task(frames, facts["seconds"], (facts["height"], facts["width"]), _device(options), options.quant, options.max_tokens,
-                options.token_budget, sound=facts["sound"])  # fmt: skip
+                options.token_budget, sound=facts["sound"], most=options.max_frames)  # fmt: skip

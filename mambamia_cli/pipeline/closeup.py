@@ -3,8 +3,9 @@
 Looking at a video decodes most of it, so every frame is brought down to refine.SIZE on the way. Delta of a frame is known
 when its window of the compressor is worked through; the candidates that can be told then are refined at once from these
 pictures, and what is found is remembered by the exact question that was asked. `boundaries.refine` asks again at the end,
-with everything known: what was foreseen is answered from memory, and only the rest is read from the file once more. So the
-markers are the same whether or not a video was looked at closely.
+with everything known: what was foreseen is answered from memory, and only the rest is read from the file once more. So what
+is found is the same whether or not a video was looked at closely, up to what the decoder's smoothing of block edges
+(video.container.Decoder) changes in a small picture.
 """
 
 from bisect import bisect_left, bisect_right

@@ -221,10 +221,7 @@ class Models:
         whose frames the embedded compressor has looked at already."""
         if self.kind.kind != VLM:
             return self
-        eye = Models(EYE, device=self._wanted, threads=self.threads, seed=self.seed, progress=self._progress)
-        eye.settings = self.settings
-        vars(eye).update({part: vars(self)[part] for part in _STAGES["watch"] if part in vars(self)})  # not loaded twice
-        return eye
+        return Models(EYE, device=self._wanted, threads=self.threads, seed=self.seed, progress=self._progress)
 
     @property
     def has_lexicon(self) -> bool:
@@ -250,11 +247,12 @@ class Models:
         if folder is None:
             return None
         spotter = self._load("spotter", lambda: Spotter.from_pretrained(folder).to(self.device))
-        config, (rows, columns), width = spotter.config, self.encoder.grid, self.projector.config.output_width
-        if (config.patches, config.vision_width, config.output_width) != (rows * columns, self.encoder.width, width):
+        config, seen, width = spotter.config, self.compressor_config, self.projector.config.output_width
+        patches = seen.grid_rows * seen.patches_per_row
+        if (config.patches, config.vision_width, config.output_width) != (patches, seen.vision_width, width):
             raise ModelError(
                 f"the spotter of {self.folder.name} makes tokens {config.output_width} wide of {config.patches} patches {config.vision_width} wide, "
-                f"the encoder gives {rows * columns} patches {self.encoder.width} wide and the projector's tokens are {width} wide",
+                f"its compressor takes {patches} patches {seen.vision_width} wide and its projector's tokens are {width} wide",
                 "fetch or train the model again",
             )
         return spotter

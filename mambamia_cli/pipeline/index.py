@@ -143,7 +143,7 @@ def watch(
         closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
         with shared(models.encoder) if apart else nullcontext(_at_once) as run:
             for seen in _encoded(frames, SparingEncoder(backoff, close=closely), evidence, clock, ahead=ceil(chosen.window / chosen.chunk) if apart else 0):
-                signatures.push(clock.time("encode", lambda: _mean_patch(seen.patches)))  # noqa: B023
+                signatures.push(seen.mean)
                 times += seen.times
                 outputs = clock.time("compress", lambda: run(backoff.push, seen.patches))  # noqa: B023
                 take(outputs)
@@ -171,6 +171,7 @@ class _Seen:
 
     times: tuple[Fraction, ...]
     patches: "Tensor"  # (m, n, d_vision)
+    mean: np.ndarray  # (m, d_vision), of each frame's patches
     every: "Stretch | None"
 
 
@@ -187,7 +188,8 @@ def _encoded(frames: "FrameStream", encoder: SparingEncoder, evidence: EvidenceS
         pixels = iter(frames)
         while (chunk := clock.time("decode", lambda: next(pixels, None))) is not None:
             clock.time("compare", lambda: evidence.push(chunk.frames))
-            yield _Seen(chunk.times, clock.time("encode", lambda: encoder.encode(chunk.frames)), chunk.every)
+            patches, mean = clock.time("encode", lambda: _with_mean(encoder.encode(chunk.frames)))
+            yield _Seen(chunk.times, patches, mean, chunk.every)
 
     def produce(put: Callable[[Any], None]) -> None:
         stand_back()
@@ -243,9 +245,9 @@ def _measured(info: "VideoInfo") -> Fraction:
         return frames.stats.duration
 
 
-def _mean_patch(patches: "Tensor") -> np.ndarray:
-    """patches (m, n, d_vision) -> (m, d_vision) float32 in host memory."""
-    return patches.mean(1).float().cpu().numpy()
+def _with_mean(patches: "Tensor") -> tuple["Tensor", np.ndarray]:
+    """patches (m, n, d_vision) -> themselves, and their mean (m, d_vision) float32 in host memory."""
+    return patches, patches.mean(1).float().cpu().numpy()
 
 
 def _end(duration: Fraction | None, end: Fraction | None) -> Fraction | None:

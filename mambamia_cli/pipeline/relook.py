@@ -39,10 +39,12 @@ _GROUP = 8  # moments decoded and read at once: bounds the memory
 
 
 class SecondLook:
-    """The second looks at one video. They are kept: questions about a video come back to the same moments."""
+    """The second looks at one video. They are kept: questions about a video come back to the same moments.
 
-    def __init__(self, index: Index, models: Models):
-        self._index, self._models = index, models
+    models: whose encoder and compressor looked at it; reader: whose words it is to be read in, theirs unless given."""
+
+    def __init__(self, index: Index, models: Models, reader: Models | None = None):
+        self._index, self._models, self._reader = index, models, reader or models
         self._known: dict[int, Tensor] = {}
         self._recognised: tuple[Known, ...] | None = None
 
@@ -59,7 +61,7 @@ class SecondLook:
 
     def words(self, lexicon: "Lexicon") -> "Lexicon":
         """The words as these tokens are to be read."""
-        return lexicon if self._models.spotter is None else self._models.spotter.lexicon(lexicon)
+        return lexicon if self._reader.spotter is None else self._reader.spotter.lexicon(lexicon)
 
     def recognised(self) -> "tuple[Known, ...]":
         """What the encoder's ImageNet head knows at a closer look (pipeline/imagenet_sight.py), the surest first; nothing where the
@@ -78,16 +80,16 @@ class SecondLook:
 
         from mambamia_cli.language.projector import frozen_tokens
 
-        models, tokens = self._models, []
+        models, reader, tokens = self._models, self._reader, []
         views = self._views(frames)  # (k, v, 3, H, W) uint8
         for part in views.flatten(0, 1).split(models.settings.chunk):
             patches = models.encoder.encode(part)  # (m, n, d_vision)
-            if models.spotter is not None:
-                tokens.append(models.spotter(patches.to(models.device).float()).cpu().half())
+            if reader.spotter is not None:
+                tokens.append(reader.spotter(patches.to(models.device).float()).cpu().half())
                 continue
             patches = patches.to(models.device, models.half)
             anchors = models.compressor(patches[:, None]).anchors  # (m, 1, g, d): each view is a video of one frame
-            tokens.append(frozen_tokens(models.projector, anchors[:, 0].float()).cpu().half())
+            tokens.append(frozen_tokens(reader.projector, anchors[:, 0].float()).cpu().half())
         return torch.cat(tokens).unflatten(0, views.shape[:2])
 
     def _views(self, frames: list[int]) -> "Tensor":
@@ -97,7 +99,7 @@ class SecondLook:
         from mambamia_cli.video.grab import grab
 
         info, (high, wide) = self._index.info, self._models.encoder.input_size
-        cut = squeezed(high, wide) if self._models.spotter is None else windows((info.height, info.width), high)
+        cut = squeezed(high, wide) if self._reader.spotter is None else windows((info.height, info.width), high)
         times, views = [self._index.times[i] for i in frames], []
         for size, places in cut:
             pictures = torch.from_numpy(grab(info.path, times, size, stream=info.stream)).permute(0, 3, 1, 2)  # (k, 3, H', W')

@@ -298,7 +298,7 @@ class Video:
         """Second looks at what was looked at; None where the encoder has left to make room for the language model."""
         if not self.models.settings.together or index.anchors is None:
             return None
-        return self._seconds.setdefault(id(index), SecondLook(index, self.models.finder))
+        return self._seconds.setdefault(id(index), SecondLook(index, self.models, self.models.finder))
 
     def _names(self, index: Index, second: SecondLook) -> tuple[Named, ...]:
         """What is seen in what was looked at, nothing being asked for; found once."""
@@ -321,7 +321,7 @@ class Video:
         span = max((self._spec.end or info.duration or _UNKNOWN_LENGTH) - (self._spec.start or 0), Fraction(1))
         frames = frame_count(span, rate if self._default_rate else self._spec.fps, info.fps, self._spec.max_frames)
         task = Task(frames, float(span), (info.height, info.width), models.device.partition(":")[0], models.quant, max_tokens,
-                    self.token_budget, max(60, len(question)), answers)  # fmt: skip
+                    self.token_budget, max(60, len(question)), answers, most=self._spec.max_frames)  # fmt: skip
         parts = models.parts_for((info.height, info.width))
         if parts is None:
             settings = Settings(together=models.device == "cpu")

@@ -8,6 +8,7 @@ import importlib.util
 import os
 from dataclasses import dataclass, replace
 
+from mambamia_cli.language.unimambamia.config import FRAMES
 from mambamia_cli.plan import answering, relative, seeing, watching
 from mambamia_cli.plan.answering import Answering
 from mambamia_cli.plan.frames import Prompt, prompt_of
@@ -33,7 +34,7 @@ class Task:
     """What is asked for. device: "cpu", "cuda", "xpu" or "mps". quant as typed.
 
     question: characters of the longest one. answers: False for `scenes`, which needs no language model. sound: the video has
-    some, for who hears.
+    some, for who hears. most: frames asked for at most, where one takes few unless told (UniMambaMia).
     """
 
     frames: int
@@ -46,6 +47,7 @@ class Task:
     question: int = 60
     answers: bool = True
     sound: bool = True
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def prompt(parts: Parts, task: Task, settings: Settings) -> Prompt:
     """What the language model reads. Raises UsageError when no frame fits."""
     budget = settings.token_budget or task.token_budget or parts.budget or parts.language.context
     if (sizes := heard(parts, task)) is not None:
-        return relative.prompt_of(sizes, task.frames, task.seconds, budget, parts.language.context, task.max_tokens, task.question)
+        return relative.prompt_of(sizes, min(task.frames, task.most or FRAMES), task.seconds, budget, parts.language.context,
+                                  task.max_tokens, task.question)  # fmt: skip
     return prompt_of(task.frames, task.seconds, parts.each, budget, parts.language.context, task.max_tokens, task.question,
                      parts.around)  # fmt: skip
 

@@ -10,7 +10,7 @@ from math import ceil
 
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.errors import UsageError
-from mambamia_cli.language.unimambamia.config import CONTEXT, FRAMES, RATE, RelativeConfig, own_name, state_size
+from mambamia_cli.language.unimambamia.config import CONTEXT, RATE, RelativeConfig, own_name, state_size
 from mambamia_cli.plan import answering, watching
 from mambamia_cli.plan.answering import LOADED_AT_ONCE, Answering
 from mambamia_cli.plan.frames import CHARACTERS_A_TOKEN, TEMPLATE_TOKENS, Prompt
@@ -73,7 +73,7 @@ def prompt_of(relative: RelativeSizes, frames: int, seconds: float, budget: int,
     each, text = relative.config.frame_tokens, TEMPLATE_TOKENS + ceil(question / CHARACTERS_A_TOKEN)
     if budget < each:
         raise UsageError(f"--token-budget {budget} is less than one frame's {each} tokens", f"give at least {each}")
-    kept = max(1, min(frames, ceil(seconds * RATE), FRAMES, budget // each))
+    kept = max(1, min(frames, ceil(seconds * RATE), budget // each))
     while (length := text + kept * each + sound_tokens(relative, kept, seconds)) > context - max_tokens:
         if kept == 1:
             raise UsageError(f"the question leaves no room in the context of {context} tokens", "shorten it or lower --max-tokens")

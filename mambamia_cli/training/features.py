@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mambamia_cli.training import shards
 from mambamia_cli.training.shards import PSEUDO_LABELS, STILLS_A_SHARD, through_x264, write_shard
 
 SHOTS_A_SHARD = 64
@@ -133,8 +134,6 @@ def _box(track) -> list[float]:
 
 
 def _still_shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, folder: Path) -> None:
-    import torch
-
     from mambamia_cli.training.needles import random_still
 
     rng = np.random.default_rng((seed, 7, number))
@@ -144,14 +143,9 @@ def _still_shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: 
         frames = [film.frame(0.5) for film in films]
         if rng.random() < 0.4:
             frames = through_x264([f[:224] for f in frames], int(rng.integers(18, 36)))
-        pixels = torch.from_numpy(scale(frames, encoder.input_size)).permute(0, 3, 1, 2)  # (m, 3, H, W)
-        grid, logits = encoder.encode_and_classify(pixels)
-        top = logits.softmax(-1).topk(PSEUDO_LABELS)
-        patches.append(grid.to(torch.float16).numpy())
-        for film, classes, scores in zip(films, top.indices.tolist(), top.values.tolist(), strict=True):
-            on = sorted((k for k in film.tracks if k.name), key=lambda k: -k.height)
-            truth.append({"names": [vocabulary[k.name] for k in on], "distractor": any(not k.name for k in film.tracks),
-                          "box": _box(on[0]) if on else None, "classes": classes, "scores": [round(s, 4) for s in scores]})
+        grids, facts = shards.encoded(films, scale(frames, encoder.input_size), encoder, vocabulary, _box)
+        patches.append(grids)
+        truth += facts
     write_shard(folder, number, np.concatenate(patches), truth)
 
 

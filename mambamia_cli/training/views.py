@@ -12,7 +12,7 @@ import numpy as np
 from mambamia_cli.training import shards
 from mambamia_cli.training.compose import Clip, Footage, Pan, Part, Track
 from mambamia_cli.training.needles import Haystack
-from mambamia_cli.training.shards import PSEUDO_LABELS, STILLS_A_SHARD, through_x264
+from mambamia_cli.training.shards import STILLS_A_SHARD, through_x264
 
 SIDE = 224
 FAVOURED, FAVOURED_PART = "noto", 0.12  # the style most often met in footage made for tests, and how many drawings are surely of it
@@ -89,9 +89,6 @@ def box(track: Track) -> list[float]:
 
 def write_shard(number: int, stack: Haystack, encoder, vocabulary: dict[str, int], seed: int, folder: Path) -> None:
     """One shard in the form of features.load_stills."""
-    import torch
-
-
     rng = np.random.default_rng((seed, 17, number))
     patches, truth = [], []
     for _ in range(STILLS_A_SHARD // 16):
@@ -99,12 +96,7 @@ def write_shard(number: int, stack: Haystack, encoder, vocabulary: dict[str, int
         frames = [film.frame(0.5) for film in films]
         if rng.random() < 0.5:
             frames = through_x264(frames, int(rng.integers(16, 32)))
-        pixels = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)  # (m, 3, H, W)
-        grid, logits = encoder.encode_and_classify(pixels)
-        top = logits.softmax(-1).topk(PSEUDO_LABELS)
-        patches.append(grid.to(torch.float16).numpy())
-        for film, classes, scores in zip(films, top.indices.tolist(), top.values.tolist(), strict=True):
-            on = sorted((k for k in film.tracks if k.name), key=lambda k: -k.height)
-            truth.append({"names": [vocabulary[k.name] for k in on], "distractor": any(not k.name for k in film.tracks),
-                          "box": box(on[0]) if on else None, "classes": classes, "scores": [round(s, 4) for s in scores]})
+        grids, facts = shards.encoded(films, np.stack(frames), encoder, vocabulary, box)
+        patches.append(grids)
+        truth += facts
     shards.write_shard(folder, number, np.concatenate(patches), truth)

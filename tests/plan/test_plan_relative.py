@@ -88,6 +88,8 @@ def test_what_a_limit_comes_to(tmp_path):
         limits.settle(found, task, limits.Limits(vram=500_000_000, vram_words="the GPU has"))
     assert limits.settle(found, replace(task, answers=False), limits.Limits(vram=500_000_000)).chunk == 32  # scenes need the eye alone
     assert list(estimate.needs(found, task, tight)) == ["answer"] and estimate.prompt(found, task, tight).kept == 32
+    more = replace(task, frames=64, most=64)  # asked for by --max-frames
+    assert estimate.prompt(found, more, tight).kept > 32 and estimate.prompt(found, replace(more, most=None), tight).kept == 32
     silent = estimate.prompt(found, replace(task, sound=False), tight)
     assert silent.tokens < estimate.prompt(found, task, tight).tokens and silent.visual == 32 * 17
     with pytest.raises(UsageError, match="less than one frame's 17 tokens"):
