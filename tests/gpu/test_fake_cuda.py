@@ -49,7 +49,7 @@ WIDE = {"compressor/layers.py:_gated_and_scale", "compressor/ssd.py:ssd_scan", "
 OFFLOADED = {"compressor/stream.py:take_in", "compressor/stream.py:_compress", "compressor/stream.py:_run_layer"}
 # Where the two memories meet: as in the docstring of pipeline/index.py, and once a question or token when answering.
 WATCHING = {"to card": {"vision/preprocess.py:normalise", "vision/preprocess.py:_on", "vision/backends.py:run"},
-            "to host": {"pipeline/index.py:_mean_patch", "pipeline/index.py:take", "pipeline/index.py:append"}}  # fmt: skip
+            "to host": {"pipeline/index.py:_with_mean", "pipeline/index.py:take", "pipeline/index.py:append"}}  # fmt: skip
 ANSWERING = {
     "to card": {"pipeline/answerers.py:prompt", "language/transformers_lm.py:embed", "language/transformers_lm.py:_read",
                 "language/transformers_lm.py:step", "language/transformers_lm.py:_forward (transformers cache_utils:lazy_initialization)"},
@@ -123,7 +123,7 @@ def test_ask(tmp_path, film, monkeypatch, name):
     chunks = -(-FRAMES // settings.chunk)
     windows = chunks if not config.bidirectional else 1 if settings.window >= FRAMES else 2
     assert not watched.reads
-    assert watched.moves["pipeline/index.py:_mean_patch", "to host"] == chunks
+    assert watched.moves["pipeline/index.py:_with_mean", "to host"] == chunks
     assert watched.moves["pipeline/index.py:append", "to host"] == windows
     assert settings.offload == bool(watched.moves["compressor/stream.py:_run_layer", "to card"])
     assert answered.reads == {("language/generation.py:next_token", "item"): MAX_TOKENS}
