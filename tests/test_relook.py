@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from mambamia_cli import open_video
+from mambamia_cli.language.matching import MatchRule
 from mambamia_cli.pipeline import Models
-from mambamia_cli.pipeline.relook import SecondLook, corrected, moments, windows
+from mambamia_cli.pipeline.relook import SecondLook, corrected, moments, swept, windows
+from mambamia_cli.scenes.peaks import PeakRule
 
 TIMES = np.arange(40) / 4  # ten seconds
 
@@ -133,3 +135,43 @@ def test_a_reader_that_does_not_fit_the_encoder_is_refused(closer, tmp_path):
     Spotter(SpotterConfig(patches=16, hidden_width=32, output_width=64)).save_pretrained(folder / "spotter")
     with pytest.raises(ModelError, match="16 patches 432 wide"):
         _ = Models(str(folder), device="cpu", threads=1).spotter
+
+
+def test_moments_that_are_looked_at_anyway_lie_between_the_peaks_of_delta():
+    rule = PeakRule(threshold=1.0, window=8.0, floor=0.0, share=0.0, base=0.3)
+    delta = np.full(40, 0.01)
+    delta[[12, 24]] = 1.0  # a new stretch at 3 s, another at 6 s
+    assert swept(delta, TIMES, rule, end=10.0) == [6, 18, 32]
+    assert swept(np.full(40, 0.01), TIMES, rule, end=10.0) == [7, 20, 33]  # one long stretch, cut in pieces of at most PIECE
+    assert swept(delta, TIMES, rule, end=10.0, most=2) == [18, 32]  # those that a peak opens come first
+    assert swept(delta[:1], TIMES[:1], rule, end=0.25) == [0]
+
+
+def test_moments_are_swept_for_a_reader_of_single_views_only(look, closer):
+    frames = closer.swept()
+    assert look.swept() == [] and frames == sorted(set(frames)) and frames and closer.swept() is frames
+
+
+def test_a_thing_that_the_first_look_missed_is_found_by_the_sweep(closer, monkeypatch):
+    """The first look sees nothing anywhere; the second sees a cat in one swept frame."""
+    from types import SimpleNamespace
+
+    from mambamia_cli.pipeline import sightings
+
+    models, index = closer._models, closer._index
+    frame = closer.swept()[-1]
+    words = models.lexicon
+
+    class Second:
+        def swept(self):
+            return closer.swept()
+
+        def words(self, lexicon):
+            return lexicon
+
+        def tokens(self, frames):
+            return torch.stack([words.table[0 if i == frame else 2].expand(3, 1, -1) for i in frames])
+
+    flat = np.full((1, len(index.times)), -6.0)
+    after = sightings._looked_again(flat, index, SimpleNamespace(match=MatchRule(again=1.0)), words, ["cat"], Second())
+    assert after[0].max() == after[0, frame] > 0 > after[0].min()

@@ -84,9 +84,16 @@ def test_likely_words_are_looked_at_once_more_and_the_others_are_not():
         def words(self, words):
             return words
 
+        def swept(self):
+            return always
+
+    always: list[int] = []
     models = SimpleNamespace(spotter=object(), lexicon=lexicon, match=MatchRule(again=1.0))
     after = closer(seen, models, Second())
     assert after.odds[0].max() < -2 and after.odds[1].argmax() in (8, 9) and after.odds[1].max() > 2
     assert np.array_equal(after.odds[2], odds[2] - (ALONE - LISTED)) and set(asked) <= set(range(12)) and {4, 8} <= set(asked)
     assert after.presence[1] > 0.5 > after.presence[0]
-    assert closer(seen, SimpleNamespace(spotter=None), None) is seen
+    always = [1, 11]  # whatever is likely, these are looked at, and show a fox
+    swept = closer(seen, models, Second())
+    assert swept.odds[2, [1, 11]].min() > 2 and swept.presence[2] > 0.5 and swept.odds[2, 6] < 0
+    assert closer(seen, SimpleNamespace(spotter=None), Second()) is seen

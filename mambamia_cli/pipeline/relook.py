@@ -17,11 +17,13 @@ import numpy as np
 
 from mambamia_cli.pipeline.engine import Models
 from mambamia_cli.pipeline.index import Index
+from mambamia_cli.scenes import peaks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mambamia_cli.language.lexicon import Lexicon
+    from mambamia_cli.scenes.peaks import PeakRule
     from mambamia_cli.pipeline.imagenet_sight import Known
 
 FIVE = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
@@ -34,6 +36,10 @@ ENLARGED, STEP, LONGEST = (1, 3 / 2), 0.6, 4
 the next in parts of its own side at most, and the longest side that is read, in shorter ones; what is longer is squeezed."""
 
 MOMENTS = 2  # a word
+SWEPT, PIECE, SHORTEST, FAINT = 24, 4.0, 0.6, 0.5
+"""Moments looked at whatever is asked, at most; seconds that one of them stands for, at most and at least; parts of the threshold
+of a scene from which on a peak of delta opens a stretch of its own."""
+
 APART = 1.5  # seconds: nearer ones are the same moment
 _GROUP = 8  # moments decoded and read at once: bounds the memory
 
@@ -47,6 +53,7 @@ class SecondLook:
         self._index, self._models, self._reader = index, models, reader or models
         self._known: dict[int, Tensor] = {}
         self._recognised: tuple[Known, ...] | None = None
+        self._swept: list[int] | None = None
 
     def tokens(self, frames: Sequence[int]) -> "Tensor":
         """Visual tokens of frames of the index, each view read on its own: -> (k, v, t, width)."""
@@ -58,6 +65,16 @@ class SecondLook:
                 group = new[at : at + _GROUP]
                 self._known.update(zip(group, self._read(group), strict=True))
         return torch.stack([self._known[i] for i in frames]).float()
+
+    def swept(self) -> list[int]:
+        """The frames to look at whatever is asked (see `swept`); none where nothing but the compressor would read them, which has
+        seen them already."""
+        if self._reader.spotter is None:
+            return []
+        if self._swept is None:
+            index = self._index
+            self._swept = swept(index.delta, index.seconds, self._models.rule, index.range[1])
+        return self._swept
 
     def words(self, lexicon: "Lexicon") -> "Lexicon":
         """The words as these tokens are to be read."""
@@ -141,6 +158,21 @@ def moments(odds: np.ndarray, times: np.ndarray, most: int = MOMENTS) -> list[in
         found.append(best)
         left[np.abs(times - times[best]) < APART] = -np.inf
     return found
+
+
+def swept(delta: np.ndarray, times: np.ndarray, rule: "PeakRule", end: float, most: int = SWEPT) -> list[int]:
+    """Frames to look at whatever is asked, increasing: the middle of each stretch between peaks of delta (m,), long ones being cut in
+    pieces; where there are more than `most`, those that the highest peaks open. What the first look does not know for what it
+    is still makes delta rise when it comes, and when it goes."""
+    score = peaks.scores(delta, times, rule)  # (m,)
+    opens = [0, *peaks.markers(score, times, FAINT * rule.threshold, SHORTEST, end)]
+    pieces = []  # (rank, middle)
+    for i, stop in zip(opens, [*(float(times[i]) for i in opens[1:]), end], strict=True):
+        count = max(1, math.ceil((stop - times[i]) / PIECE))
+        length = (stop - times[i]) / count
+        pieces += [(score[i] / (1 + k), times[i] + (k + 0.5) * length) for k in range(count)]
+    kept = sorted(pieces, key=lambda piece: -piece[0])[:most]
+    return sorted({int(np.abs(times - middle).argmin()) for _, middle in kept})
 
 
 def corrected(odds: np.ndarray, times: np.ndarray, looked: dict[int, float], drop: float) -> np.ndarray:

@@ -74,7 +74,8 @@ def _looked_again(odds: np.ndarray, index: Index, models: Models, lexicon: "Lexi
     from mambamia_cli.language.matching import log_odds
 
     rule, times = models.match, index.seconds
-    chosen = [moments(row, times) for row in odds]
+    always = second.swept()
+    chosen = [list(dict.fromkeys([*moments(row, times), *always])) for row in odds]
     frames = sorted({i for row in chosen for i in row})
     tokens = second.tokens(frames)  # (k, v, t, width)
     with torch.inference_mode():

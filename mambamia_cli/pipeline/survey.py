@@ -68,27 +68,35 @@ def named(index: Index, models: Models, second: SecondLook) -> tuple[ordering.Na
 
 
 def closer(seen: Sightings, models: Models, second: SecondLook) -> Sightings:
-    """The likeliest words' odds after second looks at the moments at which each is seen best; the others' lowered by what their bar
-    stands higher. All as they are for a model without a spotter."""
+    """Odds after second looks: every word's at the moments that are looked at whatever is asked (SecondLook.swept), the likeliest
+    words' also at those at which each is seen best. A word never looked at again is lowered by what its bar stands higher. All
+    as they are for a model without a spotter."""
     import torch
 
-    best = seen.odds.max(1)
-    words = [int(w) for w in np.argsort(-best, kind="stable")[:CANDIDATES] if best[w] >= CANDIDATE]
-    if models.spotter is None or not words:
+    best, swept = seen.odds.max(1), second.swept()
+    likely = [int(w) for w in np.argsort(-best, kind="stable")[:CANDIDATES] if best[w] >= CANDIDATE]
+    if models.spotter is None or not (likely or swept):
         return seen
-    chosen = {w: moments(seen.odds[w], seen.times) for w in words}
+    chosen = {w: list(dict.fromkeys([*(moments(seen.odds[w], seen.times) if w in likely else ()), *swept])) for w in range(len(seen.words))}
     frames = sorted({i for moment in chosen.values() for i in moment})
-    tokens, lexicon = second.tokens(frames), second.words(models.lexicon)  # (k, v, t, width)
-    names = [seen.words[w].lower() for w in words]
-    with torch.inference_mode():
-        views = pooled(lexicon.posterior(tokens.flatten(0, 1)), lexicon.words, names, lexicon.common).unflatten(1, tokens.shape[:2])
-        again = (views.logsumexp(-1) - math.log(views.shape[-1])).numpy()  # (w, k)
+    again = _read_again(models, second, frames, [word.lower() for word in seen.words])  # (w, k)
     place, odds, weight = {frame: k for k, frame in enumerate(frames)}, seen.odds - (ALONE - LISTED), models.match.again
-    for row, w in enumerate(words):
-        looked = {i: (1 - weight) * seen.odds[w, i] + weight * again[row, place[i]] for i in chosen[w]}
-        odds[w] = corrected(seen.odds[w], seen.times, looked, models.match.drop)
+    for w, looks in chosen.items():
+        if looks:
+            looked = {i: (1 - weight) * seen.odds[w, i] + weight * again[w, place[i]] for i in looks}
+            odds[w] = corrected(seen.odds[w], seen.times, looked, models.match.drop)
     presence = torch.sigmoid(SLOPE * (torch.from_numpy(odds).amax(1) - MIDDLE))
     return replace(seen, odds=odds, presence=presence.numpy())
+
+
+def _read_again(models: Models, second: SecondLook, frames: list[int], names: list[str]) -> np.ndarray:
+    """-> (w, k) log-odds of `names` in second looks at `frames`: of a frame's views the mean odds count."""
+    import torch
+
+    tokens, lexicon = second.tokens(frames), second.words(models.lexicon)  # (k, v, t, width)
+    with torch.inference_mode():
+        views = pooled(lexicon.posterior(tokens.flatten(0, 1)), lexicon.words, names, lexicon.common).unflatten(1, tokens.shape[:2])  # (w, k, v)
+        return (views.logsumexp(-1) - math.log(views.shape[-1])).numpy()
 
 
 def merged(drawn: Sequence[ordering.Named], known: Sequence[Known]) -> tuple[ordering.Named, ...]:

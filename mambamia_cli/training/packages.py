@@ -31,8 +31,10 @@ NPM_STYLES = (
     "game-icons",  # white on black silhouettes, CC-BY-3.0
 )
 
+NPM_FONTS = ("@fontsource/noto-emoji",)  # the same in lines, OFL-1.1
+
 # Debian packages of named drawings and of photographs.
-DEBIAN_DRAWINGS = ("fonts-noto-color-emoji", "openclipart-svg", "tuxpaint-stamps-default")
+DEBIAN_DRAWINGS = ("fonts-noto-color-emoji", "fonts-symbola", "openclipart-svg", "tuxpaint-stamps-default")
 DEBIAN_PHOTOS = (
     "plasma-workspace-wallpapers",
     "lomiri-wallpapers-20.04",
@@ -60,13 +62,15 @@ def _into_place(temporary: Path, target: Path) -> Path:
 
 
 def fetch_npm(name: str, work: Path) -> Path:
-    """Unpack npm package `@iconify-json/<name>`; returns its folder (icons.json, info.json, chars.json where it has one)."""
-    target = work / "packages" / f"npm-{name}"
+    """Unpack an npm package; returns its folder. A name without a scope is an Iconify style's, `@iconify-json/<name>`
+    (icons.json, info.json, chars.json where it has one)."""
+    package = name if name.startswith("@") else f"@iconify-json/{name}"
+    target = work / "packages" / f"npm-{name.removeprefix('@').replace('/', '-')}"
     if target.exists():
         return target
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as scratch:
-        _run(["npm", "pack", "--silent", f"@iconify-json/{name}"], Path(scratch))
+        _run(["npm", "pack", "--silent", package], Path(scratch))
         archive = next(Path(scratch).glob("*.tgz"))
         with tarfile.open(archive) as tar:
             tar.extractall(scratch, filter="data")
@@ -87,8 +91,8 @@ def fetch_debian(name: str, work: Path) -> Path:
 
 def fetch_all(work: Path, log=lambda text: None) -> None:
     """Every package the recipe uses, into `work/packages/`. Raises DownloadError with the package's name."""
-    for name in NPM_STYLES:
-        log(f"npm @iconify-json/{name}")
+    for name in NPM_STYLES + NPM_FONTS:
+        log(f"npm {name}")
         fetch_npm(name, work)
     for name in DEBIAN_DRAWINGS + DEBIAN_PHOTOS + DEBIAN_FONTS:
         log(f"Debian {name}")

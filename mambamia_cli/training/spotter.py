@@ -23,8 +23,6 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 @dataclass(frozen=True)
 class SpotterTraining:
     steps: int = 600
-    cool: int = 250  # last steps, in which the rate goes down to nothing in a straight line
-    schedule: int = 1200  # steps of the cosine that the rate follows until then
     views: int = 256  # a step
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -51,7 +49,7 @@ def train(model: Spotter, words: Lexicon, data: features.StillSet, held: dict[st
     run = Run(folder, {"model": model, "optimizer": optimizer})
     model.train()
     while run.step < config.steps:
-        set_rate(optimizer, config.lr, rate(run.step, config))
+        set_rate(optimizer, config.lr, cosine(run.step, config.steps, floor=0.0))  # what is cooled names far better than what is not
         rng = np.random.default_rng((seed, 19, run.step))
         drawn = [views.draw(rng) for _ in range(config.views)]
         patches, names = torch.stack([p for p, _ in drawn]), torch.from_numpy(np.stack([n for _, n in drawn]))
@@ -71,11 +69,6 @@ def train(model: Spotter, words: Lexicon, data: features.StillSet, held: dict[st
                 run.log(validation=name, **{k: round(v, 4) for k, v in scores.items()})
                 log(f"  {name}: " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
     run.save()
-
-
-def rate(step: int, config: SpotterTraining) -> float:
-    """Learning-rate factor: a cosine's, cooled at the end. What is cooled names far better than what is not."""
-    return cosine(step, config.schedule) * min(1.0, (config.steps - step) / config.cool)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mambamia_cli.training import packages
+from mambamia_cli.training import linework, packages
 
 SIZE = 192  # pixels a side of a stored drawing
 HELD_OUT = ("streamline-emojis",)  # never trained on: it stands for "a style nobody has seen" in our own validation
@@ -150,6 +150,18 @@ def _distractors(folder: Path, known: dict[str, set[str]], most: int):
                 yield "", "distractor", picture, False
 
 
+COLOURS_FROM = ("twemoji", "fxemoji")  # the sets that line drawings take their colours from
+
+
+def _filled_lines(work: Path, index: list[dict], pictures: list[np.ndarray]):
+    """Line drawings, coloured like what has been drawn by then."""
+    colours: dict[str, list[np.ndarray]] = {}
+    for fact, picture in zip(index, pictures, strict=True):
+        if fact["style"] in COLOURS_FROM:
+            colours.setdefault(fact["name"], []).append(picture)
+    yield from linework.drawings(work, object_names(), render_svg, colours)
+
+
 def build(work: Path, log=lambda text: None) -> None:
     """Render every drawing into work/drawings.npy (r, SIZE, SIZE, 4) uint8 and work/drawings.json."""
     known = _code_point_names(work)
@@ -159,6 +171,7 @@ def build(work: Path, log=lambda text: None) -> None:
     sources += [_file_drawings("openclipart", clipart, known), _file_drawings("stamps", stamps, known)]
     sources += [_distractors(clipart, known, 500)]
     index, pictures = [], []
+    sources.append(_filled_lines(work, index, pictures))
     for source in sources:
         before = len(index)
         for name, style, picture, mono in source:

@@ -94,7 +94,7 @@ def reader():
     return Spotter(SpotterConfig(4, 8, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
 
 
-SMALL = spotter.SpotterTraining(steps=240, views=64, lr=5e-3, swap=0.5, cool=60, schedule=300)
+SMALL = spotter.SpotterTraining(steps=240, views=64, lr=5e-3, swap=0.5)
 
 
 def test_it_learns_to_name_views_before_any_background(tmp_path, data):
