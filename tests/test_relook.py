@@ -7,7 +7,7 @@ import torch
 from mambamia_cli import open_video
 from mambamia_cli.language.matching import MatchRule
 from mambamia_cli.pipeline import Models
-from mambamia_cli.pipeline.relook import SecondLook, corrected, moments, swept, windows
+from mambamia_cli.pipeline.relook import MOST, SecondLook, corrected, moments, swept, windows
 from mambamia_cli.scenes.peaks import PeakRule
 
 TIMES = np.arange(40) / 4  # ten seconds
@@ -143,8 +143,12 @@ def test_moments_that_are_looked_at_anyway_lie_between_the_peaks_of_delta():
     delta[[12, 24]] = 1.0  # a new stretch at 3 s, another at 6 s
     assert swept(delta, TIMES, rule, end=10.0) == [6, 18, 32]
     assert swept(np.full(40, 0.01), TIMES, rule, end=10.0) == [7, 20, 33]  # one long stretch, cut in pieces of at most PIECE
-    assert swept(delta, TIMES, rule, end=10.0, most=2) == [18, 32]  # those that a peak opens come first
+    assert swept(delta, TIMES, rule, end=10.0, most=2) == [6, 18]  # the first of the highest; the video's beginning is one
+    low = np.where(delta == 1.0, np.where(TIMES == 3, 0.5, 1.0), delta)
+    assert swept(low, TIMES, rule, end=10.0, most=2) == [6, 32]
     assert swept(delta[:1], TIMES[:1], rule, end=0.25) == [0]
+    hours = np.arange(40_000) / 4
+    assert len(swept(np.full(40_000, 0.01), hours, rule, end=10_000.0)) == MOST
 
 
 def test_moments_are_swept_for_a_reader_of_single_views_only(look, closer):

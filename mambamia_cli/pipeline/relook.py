@@ -36,9 +36,12 @@ ENLARGED, STEP, LONGEST = (1, 3 / 2), 0.6, 4
 the next in parts of its own side at most, and the longest side that is read, in shorter ones; what is longer is squeezed."""
 
 MOMENTS = 2  # a word
-SWEPT, PIECE, SHORTEST, FAINT = 24, 4.0, 0.6, 0.5
-"""Moments looked at whatever is asked, at most; seconds that one of them stands for, at most and at least; parts of the threshold
-of a scene from which on a peak of delta opens a stretch of its own."""
+FEWEST, MOST, EACH = 24, 120, 20
+"""Moments looked at whatever is asked, at most: one for each so many frames of the first look, within these bounds."""
+
+PIECE, SHORTEST, FAINT = 4.0, 0.6, 0.5
+"""Seconds that one of them stands for, at most and at least; parts of a scene's threshold from which on a peak of delta opens a
+stretch of its own."""
 
 APART = 1.5  # seconds: nearer ones are the same moment
 _GROUP = 8  # moments decoded and read at once: bounds the memory
@@ -160,12 +163,14 @@ def moments(odds: np.ndarray, times: np.ndarray, most: int = MOMENTS) -> list[in
     return found
 
 
-def swept(delta: np.ndarray, times: np.ndarray, rule: "PeakRule", end: float, most: int = SWEPT) -> list[int]:
+def swept(delta: np.ndarray, times: np.ndarray, rule: "PeakRule", end: float, most: int | None = None) -> list[int]:
     """Frames to look at whatever is asked, increasing: the middle of each stretch between peaks of delta (m,), long ones being cut in
     pieces; where there are more than `most`, those that the highest peaks open. What the first look does not know for what it
     is still makes delta rise when it comes, and when it goes."""
+    most = min(max(FEWEST, len(delta) // EACH), MOST) if most is None else most
     score = peaks.scores(delta, times, rule)  # (m,)
     opens = [0, *peaks.markers(score, times, FAINT * rule.threshold, SHORTEST, end)]
+    score[0] = score.max()  # all that the video begins with is new
     pieces = []  # (rank, middle)
     for i, stop in zip(opens, [*(float(times[i]) for i in opens[1:]), end], strict=True):
         count = max(1, math.ceil((stop - times[i]) / PIECE))
