@@ -151,7 +151,10 @@ def _drop_unwritten() -> None:
 def _parse_and_run(argv: list[str]) -> int:
     job = typer.main.get_command(app).main(argv, prog_name="mambamia", standalone_mode=False)
     code = job() if callable(job) else int(job or 0)
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader left a run that had files to write: its code stands
+        _drop_unwritten()
     return code
 
 

@@ -37,11 +37,19 @@ class Places:
     split: Path | None
     several: bool
 
-    def deliver(self, record: ScenesRecord, source: str, video: Callable[[], Path], output: Output, console: Console) -> None:
-        """Write everything that is wanted of one record. `video` gives its file, which only copies and pieces need."""
+    @property
+    def writes(self) -> bool:
+        """Whether there are files to write, beside what goes through the run's Output."""
+        return bool(self.files or self.copies or self.split)
+
+    def print(self, record: ScenesRecord, output: Output, console: Console) -> None:
+        """What goes through the run's Output, if anything does."""
         if self.stream is not None:
             output.write(self._text(record, self.stream, console))
             output.finish_record()
+
+    def write(self, record: ScenesRecord, source: str, video: Callable[[], Path], console: Console) -> None:
+        """Every file that is wanted of one record. `video` gives the video's own, which only copies and pieces need."""
         for (owner, name), path in self.files.items():
             if owner == source:
                 data = self._text(record, name, console).encode("utf-8", UNENCODABLE)
