@@ -39,7 +39,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda word: word.replace("_", "-")},
     help="Ask, mark scenes in and summarise long videos on one machine, through the MambaMia compressor.",
     epilog="Exit codes: 0 done, 1 some input failed, 2 usage, 3 input, 4 download, 5 model, 6 memory, 124 timeout, 130 Ctrl-C.",
 )

@@ -43,8 +43,7 @@ def find(
             record = best(inputs.opened(source, options, models, console).find(*queries), most)
             seen += sum(len(sighting.ranges) for sighting in record.found)
             console.clear()
-            indent = 2 if options.format == "json" else None
-            output.write((render(record) if options.format == "text" else to_json(record, indent=indent)) + "\n")
+            output.write((render(record) if options.format == "text" else to_json(record, pretty=options.format == "json")) + "\n")
             output.finish_record()
 
         with output:

@@ -63,7 +63,7 @@ class Places:
 
     def _text(self, record: ScenesRecord, name: str, console: Console) -> str:
         if name in ("json", "jsonl"):
-            return to_json(record, indent=2 if name == "json" else None) + "\n"
+            return to_json(record, pretty=name == "json") + "\n"
         if name == "text":
             from mambamia_cli.scenes import table
 
@@ -129,10 +129,7 @@ def _formats(wanted: str | None, options: Options) -> tuple[str, ...]:
     if options.json or options.jsonl:
         flag, name = ("--json", "json") if options.json else ("-j", "jsonl")
         raise UsageError(f"{flag} and --format exclude each other", f"add {name} to the list: --format {name},...")
-    names = tuple(dict.fromkeys(word.strip().lower() for word in wanted.split(",")))
-    for name in names:
-        check(name)
-    return names
+    return tuple(dict.fromkeys(check(word.strip().lower()).name for word in wanted.split(",")))
 
 
 def _one(formats: Sequence[str], videos: int) -> str:

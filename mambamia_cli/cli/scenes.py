@@ -1,7 +1,6 @@
 """`mambamia scenes`: scene markers from the delta curve."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
