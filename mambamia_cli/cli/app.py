@@ -22,6 +22,7 @@ from mambamia_cli import __version__
 from mambamia_cli.cli import ask, bench, doctor, evaluate, find, models, plan, scenes, summarize, train
 from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.failures import translate
+from mambamia_cli.cli.options import FLAG
 from mambamia_cli.cli.output import UNENCODABLE, ReaderGone
 from mambamia_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
@@ -52,7 +53,7 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+def _main(version: Annotated[bool, typer.Option("--version", metavar=FLAG, callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
     pass
 
 

@@ -7,7 +7,7 @@ import typer
 
 from mambamia_cli.cli import inputs, scene_files, scene_records
 from mambamia_cli.cli.console import Console
-from mambamia_cli.cli.options import ENGINE, FRAMES, IO, OUTPUT, Options, parse_length, takes
+from mambamia_cli.cli.options import ENGINE, FLAG, FRAMES, IO, OUTPUT, Options, parse_length, takes
 from mambamia_cli.cli.output import Output, ReaderGone
 from mambamia_cli.cli.pictures import Pictures, local_video
 from mambamia_cli.errors import EXIT_SOME_FAILED, UsageError
@@ -26,7 +26,7 @@ def scenes(
         help=f"No scene is shorter. Default: {MIN_SCENE_LEN}.")] = None,
     level: Annotated[str | None, typer.Option("--level", metavar="|".join(LEVELS), show_default=False, rich_help_panel=MARKING,
         help="Every cut (the default), or scenes or chapters: shots that look alike merged.")] = None,
-    refine: Annotated[bool, typer.Option("--refine/--no-refine", rich_help_panel=MARKING,
+    refine: Annotated[bool, typer.Option("--refine/--no-refine", metavar=FLAG, rich_help_panel=MARKING,
         help="Look again around each marker, for the exact frame and against false ones. Without, delta alone decides.")] = True,
     record: Annotated[str | None, typer.Option("--from", metavar="RECORD.json", show_default=False, rich_help_panel=MARKING,
         help="Mark anew, without the video, what --json or -j wrote; '-' reads it from stdin.")] = None,
