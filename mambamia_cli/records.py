@@ -212,9 +212,24 @@ def to_dict(record: Any) -> Any:
     return record
 
 
-def to_json(record: Any, *, indent: int | None = None) -> str:
-    """A record as JSON text. Non-finite floats are refused: they are not JSON."""
-    return json.dumps(to_dict(record), indent=indent, ensure_ascii=False, allow_nan=False)
+def to_json(record: Any, *, pretty: bool = False) -> str:
+    """A record as JSON text: one line, or indented for people. Non-finite floats are refused: they are not JSON."""
+    return _laid_out(to_dict(record)) if pretty else _flat(to_dict(record))
+
+
+def _flat(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _laid_out(value: Any, margin: str = "") -> str:
+    """JSON indented by two, but for lists of numbers and texts: a curve has thousands, which would bury all else a line each."""
+    within = margin + "  "
+    if isinstance(value, dict) and value:
+        lines = [f"{within}{_flat(str(key))}: {_laid_out(one, within)}" for key, one in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{margin}}}"
+    if isinstance(value, list) and any(isinstance(one, (dict, list)) for one in value):
+        return "[\n" + ",\n".join(within + _laid_out(one, within) for one in value) + f"\n{margin}]"
+    return _flat(value)
 
 
 def timecode(seconds: float) -> str:

@@ -83,7 +83,7 @@ def test_what_a_crash_left_is_kept_but_for_a_torn_line(tmp_path, cut):
     line = json.dumps(asdict(Prediction("r0", "a", "v", "q", "x", "x", True))).encode()
     path = tmp_path / "out.jsonl"
     path.write_bytes(line + (b"\n" + cut if cut else b""))  # without a cut, only the newline is missing
-    assert list(_resumed(path, {"r0", "r1"})) == ["r0"]
+    assert list(_resumed(path, [Row("r0", "v", "q", "x"), Row("r1", "v", "q", "x")])) == ["r0"]
     assert path.read_bytes() == line + b"\n" and list(tmp_path.iterdir()) == [path]
 
 
@@ -97,7 +97,7 @@ def test_the_file_of_predictions_is_replaced_whole_or_stays(tmp_path, monkeypatc
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OutputError, match="no space left"):
-        _resumed(path, {"r0"})
+        _resumed(path, [Row("r0", "v", "q", "x")])
     assert path.read_text() == torn and list(tmp_path.iterdir()) == [path]
 
 
@@ -105,11 +105,21 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_text("notes\n")
     with pytest.raises(InputError, match="holds no predictions"):
-        _resumed(path, {"r0"})
+        _resumed(path, [Row("r0", "v", "q", "x")])
     assert path.read_text() == "notes\n"
 
 
+@pytest.mark.parametrize("row", [Row("r0", "w", "q", "x"), Row("r0", "v", "other", "x"), Row("r0", "v", "q", "y")])
+def test_predictions_of_other_questions_are_not_taken_for_these(tmp_path, row):
+    path = tmp_path / "out.jsonl"
+    path.write_text(json.dumps(asdict(Prediction("r0", "a", "v", "q", "x", "x", True))) + "\n")
+    with pytest.raises(InputError, match="answers another question as 'r0'"):
+        _resumed(path, [row])
+    assert _resumed(path, [Row("r1", "v", "q", "x")]) == {}  # of rows that are not asked for nothing is held against the file
+
+
 @pytest.mark.parametrize(("text", "complaint"), [
+    ('{"id":1,"video":"v","question":"q","answer":"c","options":["a","b"]}', "'c', that is none of its options"),
     ("", "no rows"), ("{", "line 1"), ("[1]", "not an object"), ('{"id": 1}', "lacks 'video'"),
     ('{"id":1,"video":"v","question":"q","answer":"a","options":"x"}', "options"),
     ('{"id":1,"video":"v","question":"q","answer":"a"}\n' * 2, "repeats the id"),
@@ -120,6 +130,14 @@ def test_bad_rows_are_named(tmp_path, text, complaint):
         read_rows(tmp_path / "rows.jsonl")
 
 
+def test_a_number_is_one_of_the_options_where_there_are_some(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"id":1,"video":"v","question":"how many?","answer":3,"options":["2","3"]}')
+    (row,) = read_rows(tmp_path / "rows.jsonl")
+    assert judged(row, record("3")).right and not judged(row, record("2")).right
+    with pytest.raises(InputError, match="cannot read .*: no such file or directory; check the path"):
+        read_rows(tmp_path / "gone.jsonl")
+
+
 def test_eval_goes_on_where_it_stopped_and_counts_failures(tmp_path, capsys, three_cuts):
     from mambamia_cli.cli.app import run
 
@@ -127,16 +145,17 @@ def test_eval_goes_on_where_it_stopped_and_counts_failures(tmp_path, capsys, thr
              "options": ["cat", "dog"], "answer": "cat"} for i in range(3)]  # fmt: skip
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "out.jsonl"
-    assert run(["eval", str(tmp_path / "rows.jsonl"), "--predictions", str(out), "--json", "-q"]) == 0
+    assert run(["eval", str(tmp_path / "rows.jsonl"), "--predictions", str(out), "--json", "-q"]) == 1  # a video is missing
     whole, first = json.loads(capsys.readouterr().out), out.read_text()
     assert whole[0]["count"] == 3 and whole[0]["errors"] == 1
     out.write_text(first[: len(first) - 20])  # the last line torn, as kill -9 leaves it
-    assert run(["eval", str(tmp_path / "rows.jsonl"), "--predictions", str(out), "--json", "-q"]) == 0
+    assert run(["eval", str(tmp_path / "rows.jsonl"), "--predictions", str(out), "--json", "-q"]) == 1
     resumed = json.loads(capsys.readouterr().out)
     # A prompt whose beginning is in the cache already is scored a little otherwise, so its confidence is not the same to the last digit.
     assert resumed[0].pop("ece") == pytest.approx(whole[0].pop("ece"), abs=0.05) and resumed == whole
     again = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [(p["id"], p["predicted"]) for p in again] == [(p["id"], p["predicted"]) for p in map(json.loads, first.splitlines())]
+    assert [p["id"] for p in again] == ["r1", "r0", "r2"]  # what failed was asked again
+    assert {p["id"]: p["predicted"] for p in again} == {p["id"]: p["predicted"] for p in map(json.loads, first.splitlines())}
 
 
 def test_find_gives_ranges_or_says_that_there_are_none(capsys, three_cuts):

@@ -136,7 +136,7 @@ def test_a_peak_of_delta_becomes_a_marker_at_its_frame(models, three_cuts, monke
 
 def test_summarize_titles_every_scene_from_its_own_frames(models, three_cuts, monkeypatch):
     seen = []
-    monkeypatch.setattr("mambamia_cli.pipeline.video.prompt", lambda index, m, kept, *a: seen.append(list(kept)) or prompt(index, m, kept, *a))
+    monkeypatch.setattr("mambamia_cli.pipeline.summary.prompt", lambda index, m, kept, *a: seen.append(list(kept)) or prompt(index, m, kept, *a))
     video = open_video(three_cuts.path, models=models)
     index = video.index(default_rate=Fraction(4))
     index.delta[:] = 0.1

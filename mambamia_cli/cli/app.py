@@ -22,6 +22,7 @@ from mambamia_cli import __version__
 from mambamia_cli.cli import ask, bench, doctor, evaluate, find, models, plan, scenes, summarize, train
 from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.failures import translate
+from mambamia_cli.cli.options import FLAG
 from mambamia_cli.cli.output import UNENCODABLE, ReaderGone
 from mambamia_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
@@ -39,7 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda word: word.replace("_", "-")},
     help="Ask, mark scenes in and summarise long videos on one machine, through the MambaMia compressor.",
     epilog="Exit codes: 0 done, 1 some input failed, 2 usage, 3 input, 4 download, 5 model, 6 memory, 124 timeout, 130 Ctrl-C.",
 )
@@ -52,7 +53,7 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+def _main(version: Annotated[bool, typer.Option("--version", metavar=FLAG, callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
     pass
 
 
@@ -151,7 +152,10 @@ def _drop_unwritten() -> None:
 def _parse_and_run(argv: list[str]) -> int:
     job = typer.main.get_command(app).main(argv, prog_name="mambamia", standalone_mode=False)
     code = job() if callable(job) else int(job or 0)
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader left a run that had files to write: its code stands
+        _drop_unwritten()
     return code
 
 

@@ -92,7 +92,7 @@ def _answer(video: Any, question: str, choices: tuple[str, ...] | None, options:
         pieces.end(record, blank=headed)
     else:
         console.clear()
-        output.write(to_json(record, indent=2 if options.format == "json" else None) + "\n")
+        output.write(to_json(record, pretty=options.format == "json") + "\n")
     output.finish_record()
     _explain(record, console)
 

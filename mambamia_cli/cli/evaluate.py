@@ -12,7 +12,7 @@ from mambamia_cli.cli import inputs
 from mambamia_cli.cli.console import Console
 from mambamia_cli.cli.options import ENGINE, FRAMES, LANGUAGE, Options, takes
 from mambamia_cli.cli.output import write_atomic
-from mambamia_cli.errors import InputError, OutputError, UsageError
+from mambamia_cli.errors import EXIT_SOME_FAILED, InputError, OutputError, UsageError
 
 
 @takes(*FRAMES, *LANGUAGE, *ENGINE, "json", "quiet", "verbose", "debug")
@@ -20,7 +20,7 @@ def evaluate(
     rows: Annotated[str, typer.Argument(metavar="FILE.jsonl", show_default=False,
         help='Rows {"id", "video", "question", "answer", "options"?, "kind"?}; videos are found beside the file.')],
     predictions: Annotated[str | None, typer.Option("--predictions", metavar="OUT.jsonl", show_default=False,
-        help="Write a line for each answered row. Rows that are there already are not asked again.")] = None,
+        help="Write a line for each answered row. Rows that it answers already are not asked again.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", show_default=False, help="The first N rows only.")] = None,
     blend: Annotated[str, typer.Option("--answer-by", metavar="blend|language|evidence",
         help="What chooses among options: the language model, what the frames match, or both.")] = "blend",
@@ -43,28 +43,34 @@ def evaluate(
     if predictions is not None:
         inputs.check_not_input(predictions, [rows], "--predictions")
         if Path(predictions).exists():
-            done = _resumed(Path(predictions), {row.id for row in wanted})
+            done = _resumed(Path(predictions), wanted)
     return lambda: _run(path, wanted, done, predictions, {"by": blend, "selection": selection}, options)
 
 
-def _resumed(path: Path, ids: set[str]) -> dict:
-    """Predictions written by an earlier run. A last line cut short by a crash is dropped: the file is replaced whole."""
+def _resumed(path: Path, rows: list) -> dict:
+    """Predictions written by an earlier run. A last line cut short by a crash is dropped, and so are rows that failed, to be
+    asked again: the file is replaced whole. One that answers other questions under these ids is refused."""
     from mambamia_cli.pipeline.evaluate import Prediction
 
-    found, whole = {}, []
+    found, whole, asked = {}, [], {row.id: (row.video, row.question, row.answer) for row in rows}
     try:
         text = path.read_bytes().decode("utf-8", errors="replace")  # the cut may be inside a letter
     except OSError as error:
         raise InputError(f"{path} cannot be read: {(error.strerror or 'failed').lower()}", "give --predictions another file") from None
+    seen = 0
     for line in text.splitlines():
         try:
             made = Prediction(**json.loads(line))
         except (ValueError, TypeError):
             break
-        whole.append(line)
-        if made.id in ids:
-            found[made.id] = made
-    if not whole and text:
+        if made.id in asked and (made.video, made.question, made.answer) != asked[made.id]:
+            raise InputError(f"{path} answers another question as {made.id!r}", "give --predictions the name of a new file")
+        seen += 1
+        if made.error is None:
+            whole.append(line)
+            if made.id in asked:
+                found[made.id] = made
+    if not seen and text:
         raise InputError(f"{path} holds no predictions", "give --predictions the name of a new file")
     kept = "".join(line + "\n" for line in whole)
     if kept != text:
@@ -86,7 +92,7 @@ def _run(path: Path, wanted: list, done: dict, predictions: str | None, asking: 
         raise OutputError(f"cannot write {predictions}: {(error.strerror or 'failed').lower()}", "choose another place") from None
     try:
         for one in ask_all(wanted, path.parent, lambda name: inputs.opened(name, options, models, console), done=done,
-                           on_error=lambda row, error: console.error(f"{row}: {error}"), **asking):  # fmt: skip
+                           on_error=lambda row, error: console.error(f"row {row}: {error}"), **asking):  # fmt: skip
             made[one.id] = one
             console.progress("asking", len(made), len(wanted))
             if sink is not None:
@@ -98,4 +104,4 @@ def _run(path: Path, wanted: list, done: dict, predictions: str | None, asking: 
     console.clear()
     lines = summary([made[row.id] for row in wanted])
     typer.echo(json.dumps(lines, indent=2) if options.json else table(lines))
-    return 0
+    return EXIT_SOME_FAILED if any(made[row.id].error is not None for row in wanted) else 0

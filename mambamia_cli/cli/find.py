@@ -8,7 +8,7 @@ import typer
 
 from mambamia_cli.cli import inputs
 from mambamia_cli.cli.console import Console, one_line
-from mambamia_cli.cli.options import ENGINE, FRAMES, IO, Options, takes
+from mambamia_cli.cli.options import ENGINE, FLAG, FRAMES, IO, Options, takes
 from mambamia_cli.records import FindRecord, timecode, to_json
 
 MOST = 20
@@ -23,7 +23,7 @@ def find(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False, help="A file or URL.")],
     queries: Annotated[list[str], typer.Argument(metavar="THING...", show_default=False, help="A word or a few: guitar, 'fire truck'.")],
     most: Annotated[int, typer.Option("-n", "--most", min=1, max=MOST, metavar="N", help="So many time ranges of each thing, the best ones.")] = MOST,
-    exit_status: Annotated[bool, typer.Option("--exit-status", help="Exit with 1 when none of the things is found.")] = False,
+    exit_status: Annotated[bool, typer.Option("--exit-status", metavar=FLAG, help="Exit with 1 when none of the things is found.")] = False,
     *,
     options: Options,
 ) -> Callable[[], int]:  # fmt: skip
@@ -43,8 +43,7 @@ def find(
             record = best(inputs.opened(source, options, models, console).find(*queries), most)
             seen += sum(len(sighting.ranges) for sighting in record.found)
             console.clear()
-            indent = 2 if options.format == "json" else None
-            output.write((render(record) if options.format == "text" else to_json(record, indent=indent)) + "\n")
+            output.write((render(record) if options.format == "text" else to_json(record, pretty=options.format == "json")) + "\n")
             output.finish_record()
 
         with output:

@@ -143,6 +143,9 @@ def parse_length(text: str, flag: str) -> float:
         raise UsageError(f"{flag} {text} is not a length of time", "give seconds, such as 0.6 or 0.6s") from error
 
 
+FLAG = ""
+"""Metavar of an option that takes no value: Typer's own says <bool>, and `--json true` would be taken for a video."""
+
 IO = ("json", "jsonl", "output", "timeout", "quiet", "verbose", "debug")
 FRAMES = ("fps", "max_frames", "start", "end", "video_track")
 ENGINE = ("model", "allow_pickle", "device", "threads", "vram_limit", "ram_limit", "seed")
@@ -175,6 +178,8 @@ def _parameter(entry: Any) -> inspect.Parameter:
     """A row of the table as a Typer parameter."""
     meta = entry.metadata
     extra = {key: meta[key] for key in ("min", "max", "metavar") if key in meta}
+    if isinstance(entry.default, bool):
+        extra["metavar"] = FLAG
     if "choices" in meta:
         extra["callback"] = _one_of(meta["choices"], meta["flags"][0])
     option = typer.Option(*meta["flags"], help=meta["help"], rich_help_panel=meta["panel"],

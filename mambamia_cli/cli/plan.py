@@ -40,7 +40,7 @@ def plan(
         task, limits = _task(facts, options), _limits(options)
         found = record.make(video, parts, task, limits, video=facts)
         with output:
-            output.write((to_json(found, indent=2) if options.json else record.to_text(found)) + "\n")
+            output.write((to_json(found, pretty=True) if options.json else record.to_text(found)) + "\n")
             output.finish_record()
         return 0
 

@@ -37,11 +37,19 @@ class Places:
     split: Path | None
     several: bool
 
-    def deliver(self, record: ScenesRecord, source: str, video: Callable[[], Path], output: Output, console: Console) -> None:
-        """Write everything that is wanted of one record. `video` gives its file, which only copies and pieces need."""
+    @property
+    def writes(self) -> bool:
+        """Whether there are files to write, beside what goes through the run's Output."""
+        return bool(self.files or self.copies or self.split)
+
+    def print(self, record: ScenesRecord, output: Output, console: Console) -> None:
+        """What goes through the run's Output, if anything does."""
         if self.stream is not None:
             output.write(self._text(record, self.stream, console))
             output.finish_record()
+
+    def write(self, record: ScenesRecord, source: str, video: Callable[[], Path], console: Console) -> None:
+        """Every file that is wanted of one record. `video` gives the video's own, which only copies and pieces need."""
         for (owner, name), path in self.files.items():
             if owner == source:
                 data = self._text(record, name, console).encode("utf-8", UNENCODABLE)
@@ -55,7 +63,7 @@ class Places:
 
     def _text(self, record: ScenesRecord, name: str, console: Console) -> str:
         if name in ("json", "jsonl"):
-            return to_json(record, indent=2 if name == "json" else None) + "\n"
+            return to_json(record, pretty=name == "json") + "\n"
         if name == "text":
             from mambamia_cli.scenes import table
 
@@ -121,10 +129,7 @@ def _formats(wanted: str | None, options: Options) -> tuple[str, ...]:
     if options.json or options.jsonl:
         flag, name = ("--json", "json") if options.json else ("-j", "jsonl")
         raise UsageError(f"{flag} and --format exclude each other", f"add {name} to the list: --format {name},...")
-    names = tuple(dict.fromkeys(word.strip().lower() for word in wanted.split(",")))
-    for name in names:
-        check(name)
-    return names
+    return tuple(dict.fromkeys(check(word.strip().lower()).name for word in wanted.split(",")))
 
 
 def _one(formats: Sequence[str], videos: int) -> str:

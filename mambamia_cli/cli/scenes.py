@@ -1,15 +1,14 @@
 """`mambamia scenes`: scene markers from the delta curve."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mambamia_cli.cli import inputs, scene_files, scene_records
 from mambamia_cli.cli.console import Console
-from mambamia_cli.cli.options import ENGINE, FRAMES, IO, OUTPUT, Options, parse_length, takes
-from mambamia_cli.cli.output import Output
+from mambamia_cli.cli.options import ENGINE, FLAG, FRAMES, IO, OUTPUT, Options, parse_length, takes
+from mambamia_cli.cli.output import Output, ReaderGone
 from mambamia_cli.cli.pictures import Pictures, local_video
 from mambamia_cli.errors import EXIT_SOME_FAILED, UsageError
 from mambamia_cli.records import LEVELS, ErrorRecord, ScenesRecord
@@ -27,7 +26,7 @@ def scenes(
         help=f"No scene is shorter. Default: {MIN_SCENE_LEN}.")] = None,
     level: Annotated[str | None, typer.Option("--level", metavar="|".join(LEVELS), show_default=False, rich_help_panel=MARKING,
         help="Every cut (the default), or scenes or chapters: shots that look alike merged.")] = None,
-    refine: Annotated[bool, typer.Option("--refine/--no-refine", rich_help_panel=MARKING,
+    refine: Annotated[bool, typer.Option("--refine/--no-refine", metavar=FLAG, rich_help_panel=MARKING,
         help="Look again around each marker, for the exact frame and against false ones. Without, delta alone decides.")] = True,
     record: Annotated[str | None, typer.Option("--from", metavar="RECORD.json", show_default=False, rich_help_panel=MARKING,
         help="Mark anew, without the video, what --json or -j wrote; '-' reads it from stdin.")] = None,
@@ -78,7 +77,8 @@ def _run(videos: list[str], marking: dict[str, Any], pictures: Pictures, places:
     def work(source: str) -> None:
         video = inputs.opened(source, options, models, console)
         record = video.scenes(**marking)
-        _show(record, source, lambda: video.path, places, output, console)
+        _print(record, places, pictures, output, console)
+        places.write(record, source, lambda: video.path, console)
         pictures.write(record, video.path, console, stream=options.video_track)
         console.note(", ".join(f"{name} {value:.2f} s" for name, value in record.timing_s.items()))
 
@@ -97,12 +97,17 @@ def _again(found: list[Any], marking: dict[str, Any], pictures: Pictures, places
                 failed += 1
                 continue
             again = scene_records.mark(one, marking, console)
-            _show(again, again.video.source, lambda again=again: scene_records.file_of(again), places, output, console)
+            _print(again, places, pictures, output, console)
+            places.write(again, again.video.source, lambda again=again: scene_records.file_of(again), console)
             pictures.write(again, local_video(again), console, stream=places.options.video_track)
     return EXIT_SOME_FAILED if failed else 0
 
 
-def _show(record: ScenesRecord, source: str, file: Callable[[], Path], places: scene_files.Places, output: Output, console: Console) -> None:
-    """Every text and copy that was asked for of one record."""
+def _print(record: ScenesRecord, places: scene_files.Places, pictures: Pictures, output: Output, console: Console) -> None:
+    """What goes to stdout or the one file of the run. A reader that has had enough ends the run, unless files are wanted too."""
     console.clear()
-    places.deliver(record, source, file, output, console)
+    try:
+        places.print(record, output, console)
+    except ReaderGone:
+        if not places.writes and pictures == Pictures():
+            raise

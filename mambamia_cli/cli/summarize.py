@@ -39,7 +39,7 @@ def _run(videos: list[str], threshold: float | None, shortest: float, options: O
         if options.format == "text":
             output.write(text(record, heading=source if len(videos) > 1 else None))
         else:
-            output.write(to_json(record, indent=2 if options.format == "json" else None) + "\n")
+            output.write(to_json(record, pretty=options.format == "json") + "\n")
         output.finish_record()
         console.note(", ".join(f"{name} {value:.2f} s" for name, value in record.timing_s.items()))
 

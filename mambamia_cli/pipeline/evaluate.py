@@ -52,8 +52,10 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of a JSON lines file. Raises InputError that names the first bad line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text ({error})", "give a file of JSON lines") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}", "check the path") from None
+    except ValueError:  # not UTF-8, or a name with a null character
+        raise InputError(f"{path} is not text", "give a file of JSON lines") from None
     rows, seen = [], set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -82,6 +84,10 @@ def _row(line: str, where: str) -> Row:
     if not isinstance(options, (list, tuple)) or not all(isinstance(o, str) and o.strip() for o in options):
         raise InputError(f"{where} has options that are not a list of texts", "correct it or leave it out")
     answer = data["answer"] if isinstance(data["answer"], str) else float(data["answer"])
+    if options:  # a number is then no time, but one of the texts
+        answer = str(data["answer"])
+        if normal(answer) not in map(normal, options):
+            raise InputError(f"{where} has an answer, {answer[:40]!r}, that is none of its options", "give the text of one")
     return Row(str(data["id"]), str(data["video"]), str(data["question"]), answer, tuple(options), str(data.get("kind") or "all"))
 
 

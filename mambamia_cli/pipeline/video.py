@@ -8,18 +8,17 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
-import mambamia_cli
 from mambamia_cli.errors import UsageError
-from mambamia_cli.language.prompt import SUMMARY_QUESTION, TITLE_QUESTION, with_options
+from mambamia_cli.language.prompt import with_options
 from mambamia_cli.language.unimambamia.config import FRAMES as RELATIVE_FRAMES
 from mambamia_cli.language.unimambamia.config import RATE as RELATIVE_RATE
 from mambamia_cli.models.kinds import UNIMAMBAMIA
-from mambamia_cli.pipeline import sightings
-from mambamia_cli.pipeline.answer import generate, kept_frames, prompt
+from mambamia_cli.pipeline import account, sightings, summary
 from mambamia_cli.pipeline.asking import Asking
+from mambamia_cli.pipeline.candidates import candidates_of
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index, glance, watch
-from mambamia_cli.pipeline.ordering import Named, joined
+from mambamia_cli.pipeline.ordering import Named
 from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.plan.estimate import WINDOWS, Settings, Task
 from mambamia_cli.plan.frames import ASK_RATE, SCENES_RATE, asking_rate, frame_count
@@ -29,23 +28,16 @@ from mambamia_cli.records import (
     AnswerRecord,
     Candidate,
     FindRecord,
-    SamplingRecord,
     Scene,
     ScenesRecord,
     Sighting,
     SummaryRecord,
     ToolRecord,
-    VideoRecord,
     peak_memory_mib,
 )
-from mambamia_cli.scenes import evidence, levels, marking, peaks
+from mambamia_cli.scenes import marking
 
 Time = int | float | str | Fraction
-TITLE_FRAMES, TITLE_TOKENS, MOST_TITLES = 16, 24, 40
-"""A scene's title is made from so many of its frames and is so long; so many titles are read to the model for the paragraph."""
-
-NOTHING = "nothing I can name"
-"""What is said of a scene in which nothing is recognised."""
 
 CLOSE_RATE = 2
 """Frames a second looked at from which on every frame is decoded in the same go: fewer, and going back to the markers is cheaper."""
@@ -202,61 +194,34 @@ class Video:
         index = self.index(default_rate=SCENES_RATE, anchors=False, closely=refine)
         began = time.perf_counter()
         wanted = self.models.rule.threshold if threshold is None else threshold
-        candidates, lowest = self._candidates(index, wanted, refine)
+        candidates, lowest = self._candidates(index, wanted, refine=refine)
         refined = time.perf_counter() - began if refine else None
         found = marking.scenes_of(candidates, threshold=wanted, min_scene_len=min_scene_len, start=float(index.times[0]), end=index.range[1],
                                   level=level)  # fmt: skip
-        curve = tuple((float(t), float(value)) for t, value in zip(index.times, index.delta, strict=True))
         return ScenesRecord(
-            video=self._video(index), sampling=self._sampling(index), scenes=found, delta=curve, range=index.range,
-            threshold=wanted, tool=self._tool(language=False),
-            timing_s=_timing(index, began, refine=refined), memory_mib=peak_memory_mib(),
-            warnings=tuple(self._doubts(index)), level=None if level == "shot" else level, candidates=candidates, candidates_from=lowest,
-            min_scene_len=min_scene_len,
+            scenes=found, delta=tuple((float(t), float(value)) for t, value in zip(index.times, index.delta, strict=True)),
+            threshold=wanted, level=None if level == "shot" else level, min_scene_len=min_scene_len,
+            candidates=candidates, candidates_from=lowest, warnings=tuple(self._doubts(index)),
+            **self._told(index, began, tool=account.tool_record(self.models, language=False), refine=refined),
         )  # fmt: skip
 
     def summarize(self, *, threshold: float | None = None, min_scene_len: float = 2.0, max_tokens: int = 128) -> SummaryRecord:
         """A title a scene, then a paragraph. A model with a lexicon names what is recognised; another writes each title from that
         scene's kept frames alone, and the paragraph from all kept frames and the titles. Times are those of frames; what a
         model writes of times is not read."""
-        self.prepare(question=SUMMARY_QUESTION + "x" * MOST_TITLES * TITLE_TOKENS * 3, max_tokens=max_tokens, rate=SCENES_RATE)
+        self.prepare(question=summary.LONGEST_QUESTION, max_tokens=max_tokens, rate=SCENES_RATE)
         index = self.index(default_rate=SCENES_RATE, closely=True)
         self.models.enter("answer")
         began, found = time.perf_counter(), self._mark(index, threshold, min_scene_len)
         second = self._second(index)
         if second is not None and self.models.has_lexicon:
-            titled, summary, finish = *self._listed(index, second, found), "evidence"
+            titled, text, finish = *summary.listed(self._names(index, second), found), "evidence"
         else:
-            titled, summary, finish = self._written(index, found, max_tokens)
+            titled, text, finish = summary.written(index, self.models, self._budget, found, max_tokens, self._progress)
         return SummaryRecord(
-            video=self._video(index), scenes=tuple(titled), summary=summary, finish=finish,
-            sampling=self._sampling(index), range=index.range, tool=self._tool(),
-            timing_s=_timing(index, began), memory_mib=peak_memory_mib(),
-            warnings=(*self._doubts(index), *self.models.language.warnings),
+            scenes=tuple(titled), summary=text, finish=finish, warnings=(*self._doubts(index), *self.models.language.warnings),
+            **self._told(index, began, tool=account.tool_record(self.models)),
         )  # fmt: skip
-
-    def _listed(self, index: Index, second: SecondLook, found: Sequence[Scene]) -> tuple[list[Scene], str]:
-        """Scenes titled by what is recognised in each, and a sentence of all of it: a model that reads its tokens in a lexicon
-        writes lists of words at best, and not always of words that are there."""
-        things = self._names(index, second)
-        titled = [replace(s, title=joined([t.name for t in things if t.within(s.start, s.end)]) or NOTHING) for s in found]
-        return titled, f"The video shows {joined([thing.name for thing in things]) or NOTHING}."
-
-    def _written(self, index: Index, found: Sequence[Scene], max_tokens: int) -> tuple[list[Scene], str, str]:
-        """Scenes titled by the language model, each from its own frames, and a paragraph of its own: -> scenes, text, finish."""
-        times, titled = index.seconds, []
-        for scene in found:
-            self._progress("titling scenes", scene.n - 1, len(found))
-            inside = [i for i, t in enumerate(times) if scene.start <= t < scene.end] or [0]
-            span = (scene.start, scene.end)
-            kept = kept_frames(index, self.models, self._budget, TITLE_QUESTION, TITLE_TOKENS, within=inside, most=TITLE_FRAMES, span=span)
-            title = generate(self.models, prompt(index, self.models, kept, TITLE_QUESTION, span), TITLE_TOKENS)
-            titled.append(replace(scene, title=_first_line(title.text)))
-        self._progress("summarizing", 0, None)
-        question = SUMMARY_QUESTION.format(titles=_titles(titled))
-        kept = kept_frames(index, self.models, self._budget, question, max_tokens)
-        answer = generate(self.models, prompt(index, self.models, kept, question), max_tokens)
-        return titled, " ".join(answer.text.split()), answer.finish
 
     def find(self, *queries: str) -> FindRecord:
         """Where things are seen: time ranges of each query, best first.
@@ -276,9 +241,8 @@ class Video:
         second = self._second(index)
         seen = [sightings.look_for(index, finder, [query], second) for query in queries]
         return FindRecord(
-            video=self._video(index), sampling=self._sampling(index), range=index.range, tool=self._tool(finder),
             found=tuple(Sighting(q, round(float(s.presence[0]), 4), sightings.found(s, finder, 0)) for q, s in zip(queries, seen, strict=True)),
-            timing_s=_timing(index, began), memory_mib=peak_memory_mib(), warnings=tuple(self._doubts(index)),
+            warnings=tuple(self._doubts(index)), **self._told(index, began, tool=account.tool_record(finder)),
         )  # fmt: skip
 
     def _look(self) -> Index:
@@ -356,98 +320,30 @@ class Video:
         reply, index, models = asking.reply(question, choices, on_text), asking.index, self.models
         answer, confidence = reply.answer, reply.confidence
         return AnswerRecord(
-            video=self._video(index), question=question, answer=answer.text, finish=answer.finish,
-            sampling=self._sampling(index, reply.kept), evidence=reply.evidence or None,
+            question=question, answer=answer.text, finish=answer.finish, evidence=reply.evidence or None,
             confidence=None if confidence is None else round(confidence, 4),
             unsure=None if confidence is None else confidence < models.match.unsure,
-            choices=answer.choices, range=index.range, tool=self._tool(),
-            timing_s=_timing(index, began, llm=answer.seconds, first_token=answer.first_token),
-            memory_mib=peak_memory_mib(), warnings=(*self._doubts(index), *models.language.warnings),
+            choices=answer.choices, warnings=(*self._doubts(index), *models.language.warnings),
+            **self._told(index, began, reply.kept, tool=account.tool_record(models), llm=answer.seconds, first_token=answer.first_token),
         )  # fmt: skip
 
     def _mark(self, index: Index, threshold: float | None, min_scene_len: float) -> tuple[Scene, ...]:
         wanted = self.models.rule.threshold if threshold is None else threshold
-        candidates, _ = self._candidates(index, wanted, True)
+        candidates, _ = self._candidates(index, wanted, refine=True)
         return marking.scenes_of(candidates, threshold=wanted, min_scene_len=min_scene_len, start=float(index.times[0]), end=index.range[1])
 
-    def _candidates(self, index: Index, threshold: float, refine: bool) -> tuple[tuple[Candidate, ...], float]:
-        """Where scenes may open, as ScenesRecord keeps it, and the lowest score among them."""
-        from mambamia_cli.pipeline import boundaries
-
-        times, rule = index.seconds, self.models.rule
-        score = peaks.scores(index.delta, times, rule)  # (m,)
-        lowest = marking.LOWEST * min(threshold, rule.threshold)
-        known = index.evidence if refine and evidence.fits(times) else None
-        if known is not None:
-            score = evidence.combine(score, rule.threshold, known)
-        at = marking.candidates_of(score, times, lowest)
+    def _candidates(self, index: Index, threshold: float, *, refine: bool) -> tuple[tuple[Candidate, ...], float]:
         self._progress("refining", 0, None)
-        if refine:
-            found = boundaries.refine(self.path, times, score, at, known, threshold=rule.threshold, stream=self._spec.stream, seen=index.closeup)
-        else:
-            found = [Candidate(float(times[i]), float(times[i]), float(score[i])) for i in at]
-        first = float(times[0])
-        inside = [one for one in found if first < one.time < index.range[1]]
-        ordered = [Candidate(first, first, 0.0), *sorted(inside, key=lambda c: c.time)]
-        seen = levels.stretches(index.signatures, times, [one.time for one in ordered])
-        return tuple(replace(one, signature=row) for one, row in zip(ordered, seen, strict=True)), lowest
+        return candidates_of(index, self.path, self.models.rule, threshold, refine=refine, stream=self._spec.stream)
 
-    def _video(self, index: Index) -> VideoRecord:
-        info, duration = index.info, index.stats.duration
-        return VideoRecord(
-            source=self.source, title=self.path.name, duration=None if duration is None else float(duration),
-            fps=None if info.fps is None else f"{info.fps.numerator}/{info.fps.denominator}", vfr=info.vfr,
-            width=info.width, height=info.height, codec=info.codec, audio=info.has_audio, offset=float(info.offset) or None,
-        )  # fmt: skip
-
-    def _sampling(self, index: Index, kept: Sequence[int] | None = None) -> SamplingRecord:
-        stats, rate = index.stats, next(fps for fps, known in self._indexes.items() if known is index)
-        rate = None if index.sampler else rate
-        record = SamplingRecord(
-            sampler=index.sampler or ("every frame" if rate is None else "fps"), fps=None if rate is None else float(rate), frames=len(index.times),
-            effective_fps=stats.effective_fps, max_gap_s=stats.max_gap, capped=stats.capped, corrupt_packets=stats.corrupt_packets,
-        )  # fmt: skip
-        if kept is None:
-            return record
-        record = replace(record, kept=len(kept), tokens_out=len(kept) * self.models.answerer.frame_tokens(index.info))
-        if index.sampler:
-            return record
-        compressor, few = self.models.compressor_config, len(kept) < len(index.times)
-        chosen = "delta" if self.models.answerer.most_frames is None else "uniform"
-        return replace(record, sampler=chosen if few else record.sampler,
-                       tokens_in=len(index.times) * compressor.grid_rows * compressor.patches_per_row)  # fmt: skip
-
-    def _tool(self, models: Models | None = None, *, language: bool = True) -> ToolRecord:
-        models = models or self.models
-        record = ToolRecord(mambamia_cli.__version__, models.name, device=models.device)
-        return replace(record, language_model=models.language.name, quant=models.language.quant) if language else record
+    def _told(self, index: Index, began: float, kept: Sequence[int] | None = None, *, tool: ToolRecord, **seconds: float | None) -> dict[str, Any]:
+        """What every kind of record says of how it was made. seconds: of stages after the look, by name."""
+        rate = next(fps for fps, known in self._indexes.items() if known is index)
+        return {
+            "video": account.video_record(index, self.source, self.path), "range": index.range, "tool": tool,
+            "sampling": account.sampling_record(index, rate, self.models, kept),
+            "timing_s": account.timing(index, began, **seconds), "memory_mib": peak_memory_mib(),
+        }  # fmt: skip
 
     def _doubts(self, index: Index) -> list[str]:
-        """What a reader of the results must know of how the video was looked at."""
-        stats, doubts = index.stats, []
-        if stats.capped:
-            doubts.append(f"--max-frames {self._spec.max_frames} lowered the rate to {stats.effective_fps or 0:.3g} frames a second; "
-                          f"up to {stats.max_gap or 0:.1f} s between frames went unseen")  # fmt: skip
-        if stats.corrupt_packets:
-            doubts.append(f"{stats.corrupt_packets} damaged packets of {self.path.name} were skipped")
-        if index.sampler and (stats.max_gap or 0) > 1.5:
-            doubts.append(f"{self.models.name} sees {len(index.times)} frames spread evenly; up to {stats.max_gap:.1f} s between two of them went unseen")
-        if stats.truncated:
-            doubts.append(f"{self.path.name} ends before its header says; what is left of it was used")
-        return doubts
-
-
-def _timing(index: Index, began: float, **more: float | None) -> dict[str, float]:
-    """Seconds by stage. `total` is the look at the video (once, however many results use it) and all since `began`."""
-    stages = {**index.timing_s, **more, "total": index.took + time.perf_counter() - began}
-    return {name: round(value, 3) for name, value in stages.items() if value is not None}
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip().strip("\"'").rstrip(".") for line in text.splitlines() if line.strip()), "")
-
-
-def _titles(scenes: Sequence[Scene]) -> str:
-    """At most MOST_TITLES titles as a list, spread evenly over the scenes."""
-    step = max(1, -(-len(scenes) // MOST_TITLES))
-    return "\n".join(f"- {scene.title}" for scene in scenes[::step])
+        return account.doubts(index, self.path.name, self.models.name, self._spec.max_frames)

@@ -11,6 +11,7 @@ chapter  Scenes are merged with the more similar neighbour, the most similar pai
          shorter than the least length of a chapter: a twentieth of the video, at least 20 s and at most 5 min.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -92,24 +93,32 @@ def _linked(looks: np.ndarray, times: Sequence[float]) -> list[int]:
         if i > reach:
             first.append(i)
             reach = i
-        ahead = [j for j in range(i + 1, len(times)) if times[j] - times[i] <= LINK_SECONDS]
-        near = [j for j in ahead if 1 - float(looks[i] @ looks[j]) < LINK]
-        reach = max([reach, *near])
+        ahead = bisect_right(times, times[i] + LINK_SECONDS)
+        near = np.flatnonzero(1 - looks[i + 1 : ahead] @ looks[i] < LINK)
+        reach = max(reach, i + 1 + int(near[-1]) if len(near) else 0)
     return first
 
 
 def _chapters(looks: np.ndarray, times: Sequence[float], first: Sequence[int]) -> list[int]:
     """Merge neighbouring scenes until none is shorter than a chapter. times (s + 1,): the shots' beginnings and the end."""
     least = float(np.clip((times[-1] - times[0]) * CHAPTER_PART, CHAPTER_LEAST, CHAPTER_MOST))
-    parts = [(a, b) for a, b in zip(first, [*first[1:], len(looks)], strict=True)]
-    lengths = np.diff(times)  # (s,)
-    sums = [(looks[a:b] * lengths[a:b, None]).sum(0) for a, b in parts]
-    while len(parts) > 1:
-        spans = [times[b] - times[a] for a, b in parts]
-        pairs = [k for k in range(len(parts) - 1) if min(spans[k], spans[k + 1]) < least]
-        if not pairs:
+    first, bounds = list(first), np.asarray(times)
+    sums = list(np.add.reduceat(looks * np.diff(bounds)[:, None], first))  # p rows (WIDTH,), one a part
+    alike = np.array([_cosine(a, b) for a, b in pairwise(sums)])  # (p - 1,): how much each part is like the next
+    while len(first) > 1:
+        short = np.diff(bounds[[*first, -1]]) < least  # (p,)
+        pairs = np.flatnonzero(short[:-1] | short[1:])
+        if not len(pairs):
             break
-        k = max(pairs, key=lambda k: float(sums[k] @ sums[k + 1]) / (np.linalg.norm(sums[k]) * np.linalg.norm(sums[k + 1]) + 1e-9))
-        parts[k : k + 2] = [(parts[k][0], parts[k + 1][1])]
-        sums[k : k + 2] = [sums[k] + sums[k + 1]]
-    return [a for a, _ in parts]
+        k = int(pairs[np.argmax(alike[pairs])])
+        sums[k] = sums[k] + sums.pop(k + 1)
+        del first[k + 1]
+        alike = np.delete(alike, k)
+        for at in (k - 1, k):
+            if 0 <= at < len(alike):
+                alike[at] = _cosine(sums[at], sums[at + 1])
+    return first
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b) / (float(np.linalg.norm(a) * np.linalg.norm(b)) + 1e-9)

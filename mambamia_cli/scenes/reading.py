@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import mambamia_cli
 from mambamia_cli.errors import InputError
-from mambamia_cli.records import ErrorRecord, ScenesRecord
+from mambamia_cli.records import LEVELS, ErrorRecord, ScenesRecord
 
 _AGAIN = "make it again with 'mambamia scenes VIDEO --json'"
 _SCHEMAS = {one.__dataclass_fields__["schema"].default: one for one in (ScenesRecord, ErrorRecord)}
@@ -71,7 +71,7 @@ class _Unfit(Exception):
 
 
 def _check(record: ScenesRecord) -> None:
-    """What types do not say: times that follow each other."""
+    """What types do not say: times that follow each other, parts that belong together."""
     for name, moments in (
         ("scenes", [t for scene in record.scenes for t in (scene.start, scene.end)]),
         ("delta", [t for t, _ in record.delta]),
@@ -88,6 +88,13 @@ def _check(record: ScenesRecord) -> None:
         raise _Unfit("'video.fps' is not a rate")
     if record.candidates == ():
         raise _Unfit("'candidates' is empty")
+    if record.level is not None and record.level not in LEVELS:
+        raise _Unfit(f"'level' is none of {', '.join(LEVELS)}")
+    for name, ones in (("scenes", record.scenes), ("candidates", record.candidates or ())):
+        if any((one.transition_start is None) != (one.transition_end is None) for one in ones):
+            raise _Unfit(f"a transition in '{name}' has only one end")
+    if len({len(one.signature) for one in record.candidates or () if one.signature is not None}) > 1:
+        raise _Unfit("the signatures in 'candidates' are not of one length")
     if not record.scenes and record.range is None:
         raise _Unfit("it has neither 'scenes' nor 'range'")
 

@@ -38,6 +38,9 @@ class Look:
 CROWDED = 1.5
 """More markers a character than this are counted, not shown."""
 
+BAR, SHORT_BAR, ROOMY = 10, 6, 84
+"""Characters of the bar of the strongest marker, and where transitions need the room on a terminal that is less than ROOMY wide."""
+
 DIM, BOLD, ACCENT = "2", "1", "36"
 
 
@@ -45,25 +48,38 @@ def render(record: ScenesRecord, look: Look = Look()) -> str:
     """The whole text, without a final newline."""
     count = len(record.scenes)
     name = record.video.title or record.video.source
-    name = "".join(c if c.isprintable() else " " for c in name)
     start, end = record.range or (record.scenes[0].start, record.scenes[-1].end)
     head = f"{count} scene{'s' if count != 1 else ''} in {_span(end - start)}"
-    lines = [f"{look.paint(name, BOLD)}  {look.paint(head, DIM)}"]
+    lines = [f"{look.paint(_plain(name), BOLD)}  {look.paint(head, DIM)}"]
     if len(record.delta) > 1:
         lines += ["", *_curve(record, look, start, end)]
     lines += ["", look.paint(f"{'#':>4}  {'start':<12}  {'end':<12}  {'length':>9}  {'contrast':>8}", DIM)]
     strongest = max((scene.peak for scene in record.scenes), default=0.0)
-    return "\n".join(lines + [_row(scene, strongest, look) for scene in record.scenes])
+    bar = SHORT_BAR if look.width < ROOMY and any(map(_gradual, record.scenes)) else BAR
+    return "\n".join(lines + [_row(scene, strongest, look, bar) for scene in record.scenes])
 
 
-def _row(scene: Scene, strongest: float, look: Look) -> str:
+def _row(scene: Scene, strongest: float, look: Look, most: int) -> str:
+    """A line of the table; `most`: characters of the bar of the strongest marker."""
     contrast = f"{scene.peak:8.1f}" if scene.peak else " " * 8
-    bar = ""
-    if scene.peak and strongest and look.width >= 64:
-        bar = "  " + look.paint(("█" if look.unicode else "#") * max(1, round(10 * scene.peak / strongest)), ACCENT)
-    title = f"  {scene.title}" if scene.title else ""
-    row = f"{scene.n:4d}  {timecode(scene.start):<12}  {timecode(scene.end):<12}  {scene.end - scene.start:7.2f} s  {contrast}{bar}{title}"
+    length, bar = max(1, round(most * scene.peak / strongest)) if scene.peak and strongest else 0, ""
+    if look.width >= 64:
+        bar = "  " + look.paint(("█" if look.unicode else "#") * length, ACCENT) + " " * (most - length)
+    more = "".join(f"  {text}" for text in (_gradual(scene), _plain(scene.title or "")) if text)
+    row = f"{scene.n:4d}  {timecode(scene.start):<12}  {timecode(scene.end):<12}  {scene.end - scene.start:7.2f} s  {contrast}{bar}{more}"
     return row.rstrip()
+
+
+def _gradual(scene: Scene) -> str:
+    """How a scene opens that does not open with a cut: "dissolve 0.8 s"."""
+    if scene.transition_start is None or scene.transition_end is None:
+        return ""
+    return f"{_plain(scene.transition or 'transition')} {scene.transition_end - scene.transition_start:.1f} s"
+
+
+def _plain(text: str) -> str:
+    """Text of a record, which anybody may have written, without what would steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _curve(record: ScenesRecord, look: Look, start: float, end: float) -> list[str]:

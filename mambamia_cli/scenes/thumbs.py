@@ -11,6 +11,9 @@ from mambamia_cli.records import Scene, ScenesRecord
 INSIDE = 1.0
 """Seconds into a scene at which its picture is taken: past what is left of a transition, before much has happened."""
 
+MANY = 200
+"""The pictures of more scenes than this are taken where it is quick: decoding on from a keyframe takes most of the time."""
+
 STEM_BYTES = 180
 """A longer name of a video is cut, so that names of pictures stay within what file systems take."""
 
@@ -18,15 +21,21 @@ STEM_BYTES = 180
 def moment(scene: Scene) -> float:
     """The time of the frame that stands for a scene: a second after it begins (after its transition, where that is
     gradual), sooner in a scene shorter than three seconds."""
-    begin = scene.transition_end if scene.transition_end is not None and scene.transition_end < scene.end else scene.start
+    begin = _begin(scene)
     return begin + min(INSIDE, (scene.end - begin) / 3)
+
+
+def _begin(scene: Scene) -> float:
+    """The time from which on a scene is seen unmixed."""
+    return scene.transition_end if scene.transition_end is not None and scene.transition_end < scene.end else scene.start
 
 
 def pictures(
     path: Path, scenes: Sequence[Scene], box: tuple[int, int], *, stream: int | None = None
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """(index of the scene, its picture (H, W, 3) uint8 RGB within `box` (height, width)) for each scene, in order, one in
-    memory at a time; None where nothing decodes. A picture is the caller's only until the next.
+    memory at a time; None where nothing decodes. A picture is the caller's only until the next. Of more than MANY scenes it
+    is that of a keyframe between the scene's beginning and its moment, where there is one.
 
     Raises:
         InputError: the video cannot be read.
@@ -36,7 +45,8 @@ def pictures(
     from mambamia_cli.video.probe import probe
 
     info = probe(path, stream=stream)
-    yield from frames_at(info, [moment(scene) for scene in scenes], fit((info.height, info.width), box))
+    since = [_begin(scene) for scene in scenes] if len(scenes) > MANY else None
+    yield from frames_at(info, [moment(scene) for scene in scenes], fit((info.height, info.width), box), since=since)
 
 
 def evenly(count: int, most: int) -> list[int]:

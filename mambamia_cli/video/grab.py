@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from .container import open_container
 from .probe import VideoInfo, probe
 from .reader import frames_from
 from .sample import LONGEST_TOLERANCE
 from .scale import Scaler
 
-_NEAR = 4  # s; a time at most this far ahead is reached by decoding on, which beats opening and seeking again
+_NEAR = 1  # s; a time at most this far ahead is reached by decoding on, which beats seeking again
 
 
 def grab(
@@ -35,42 +36,49 @@ def grab(
 
 
 def frames_at(
-    info: VideoInfo, times: Sequence[Fraction | float], size: tuple[int, int]
+    info: VideoInfo, times: Sequence[Fraction | float], size: tuple[int, int], *, since: Sequence[float] | None = None
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """(index into `times`, its picture (H, W, 3) uint8 RGB) in order of time, one picture in memory at a time; it is the
-    caller's only until the next. None where the file is too damaged to give any. Times and pictures are as in `grab`."""
+    caller's only until the next. None where the file is too damaged to give any. Times and pictures are as in `grab`.
+
+    since: for each of `times` a time (seconds) before it from which on any frame does: mostly the keyframe that a seek lands
+    on, and nothing is decoded to get on from there.
+    """
     scaler = Scaler(size, info.orientation)
     picture = np.empty((*size, 3), np.uint8)  # (H, W, 3)
     moments = [max(Fraction(t), Fraction(0)) for t in times]
     walk = None
-    try:
-        for i in sorted(range(len(moments)), key=moments.__getitem__):
-            if walk is None or moments[i] > walk.reached + _NEAR:
-                if walk is not None:
-                    walk.close()
-                walk = _Walk(info, moments[i])
-            frame = walk.at(moments[i])
-            if frame is not None:
-                scaler.into(frame, picture)
-            yield i, None if frame is None else picture
-    finally:
-        if walk is not None:
-            walk.close()
+    with open_container(info.path) as container:
+        try:
+            for i in sorted(range(len(moments)), key=moments.__getitem__):
+                if walk is None or moments[i] > walk.reached + _NEAR:
+                    if walk is not None:
+                        walk.close()
+                    walk = _Walk(info, moments[i], container)
+                frame = walk.at(moments[i], moments[i] if since is None else Fraction(since[i]))
+                if frame is not None:
+                    scaler.into(frame, picture)
+                yield i, None if frame is None else picture
+        finally:
+            if walk is not None:
+                walk.close()
 
 
 class _Walk:
-    """Frames from a time on, with the one on screen at a time that only grows."""
+    """Frames from a time on, with the one on screen at a time that only grows, or one shown since an earlier time."""
 
-    def __init__(self, info: VideoInfo, start: Fraction):
+    def __init__(self, info: VideoInfo, start: Fraction, container):
         if info.duration is not None:  # past the end there is nothing to seek to: the last frame is before it
             start = min(start, info.duration)
-        self._frames = frames_from(info, start)
+        self._frames = frames_from(info, start, container=container)
         self._tolerance = min(info.time_base / 2, LONGEST_TOLERANCE)
         self._frame, self.reached = None, Fraction(0)
         self._next = next(self._frames, None)
 
-    def at(self, moment: Fraction):
-        while self._next is not None and (self._frame is None or self._next[1] < moment + self._tolerance):
+    def at(self, moment: Fraction, since: Fraction):
+        while self._next is not None and (
+            self._frame is None or (self.reached < since - self._tolerance and self._next[1] < moment + self._tolerance)
+        ):
             self._frame, self.reached = self._next[0], self._next[1]
             self._next = next(self._frames, None)
         return self._frame  # None: nothing decodes from here on

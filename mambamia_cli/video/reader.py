@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 
 from .container import LIBAV_ERRORS, PLAIN, Decoder, open_container, prepare, seek
@@ -30,7 +31,8 @@ class FrameReader:
         self._sent: deque[int] = deque()  # decoding times of packets whose frame has not come out yet
         self._last: Fraction | None = None
         self._shift = Fraction(0)
-        prepare(stream, kind, decoder)
+        if not stream.codec_context.is_open:  # one that was read from before keeps its decoder
+            prepare(stream, kind, decoder)
 
     def __iter__(self) -> Iterator[tuple["object", Fraction]]:
         for packet in self._packets():
@@ -100,22 +102,26 @@ class FrameReader:
         return moment
 
 
-def frames_from(info, start: Fraction, counts=None, decoder: Decoder = PLAIN) -> Iterator[tuple["object", Fraction, Fraction]]:
+def frames_from(
+    info, start: Fraction, counts=None, decoder: Decoder = PLAIN, *, container=None
+) -> Iterator[tuple["object", Fraction, Fraction]]:  # fmt: skip
     """(frame, seconds, seconds it lasts by its own account) from the frame on screen at `start` on.
 
     info: VideoInfo. counts: anything with `decoded` and `corrupt_packets`, kept up to date. Where the container cannot
-    seek, or keeps no presentation times, everything before `start` is decoded too and comes out first.
+    seek, or keeps no presentation times, everything before `start` is decoded too and comes out first. container: the file
+    already open, wherever it stands, for one that is read from at many times: opening a long film takes longer than a seek.
     """
     wasted = 0  # frames decoded after seeks that landed too late
     for back in SEEK_BACK:
-        with open_container(info.path) as container:
-            stream = container.streams[info.stream]
-            target = None if back is None or info.clock != "pts" else start - back
-            if target is not None and (target <= 0 or not seek(container, stream, target + info.start_time)):
+        target = None if back is None or info.clock != "pts" else start - back
+        shared = nullcontext(container) if container is not None and target is not None else open_container(info.path)
+        with shared as source:
+            stream = source.streams[info.stream]
+            if target is not None and (target <= 0 or not seek(source, stream, target + info.start_time)):
                 continue
             if back is not None and target is None:
                 continue
-            reader = FrameReader(container, stream, info.clock, info.start_time, decoder=decoder)
+            reader = FrameReader(source, stream, info.clock, info.start_time, decoder=decoder)
             for i, (frame, shown) in enumerate(reader):
                 if i == 0 and shown > start and target is not None:
                     wasted += reader.decoded

@@ -23,3 +23,10 @@ def test_help_is_quick_and_names_every_command():
     for command in ("ask", "scenes", "summarize", "models", "doctor", "bench"):
         assert command in done.stdout
     assert best < 0.8  # 0.2 s on an idle machine of two cores
+
+
+def test_a_flag_is_not_said_to_take_a_value():
+    """`--json true` would be taken for a video named true."""
+    done = subprocess.run([sys.executable, "-m", "mambamia_cli", "scenes", "--help"], capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if "bool" in line]
+    assert "--json" in done.stdout and "--refine" in done.stdout and all("--help" in line for line in lines)

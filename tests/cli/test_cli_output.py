@@ -32,6 +32,19 @@ def test_json_is_the_scenes_record(scenes, three_cuts):
     assert set(record["scenes"][0]) == {"n", "start", "end", "peak"}
 
 
+def test_json_for_people_has_a_frame_of_the_curve_and_a_signature_a_line(scenes, three_cuts):
+    ran = scenes(three_cuts.path, "--json", "--threshold", "0.01")
+    lines, record = ran.out.splitlines(), json.loads(ran.out)
+    assert f"    {json.dumps(record['delta'][0])}," in lines
+    assert sum(line.startswith('      "signature": [') and line.endswith("]") for line in lines) == len(record["candidates"]) > 1
+    assert json.loads(scenes(three_cuts.path, "-j", "--threshold", "0.01").out).keys() == record.keys()
+
+
+def test_options_may_be_spelled_with_underscores(scenes, three_cuts):
+    ran = scenes(three_cuts.path, "--max_frames", "4", "--json", "-q")
+    assert ran.code == 0 and json.loads(ran.out)["sampling"]["frames"] == 4
+
+
 def test_the_same_command_gives_the_same_numbers(scenes, three_cuts):
     first, second = (json.loads(scenes(three_cuts.path, "--json").out) for _ in range(2))
     assert first["delta"] == second["delta"] and first["scenes"] == second["scenes"]

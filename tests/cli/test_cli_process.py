@@ -83,6 +83,21 @@ def test_a_closed_pipe_ends_quietly(spawn, three_cuts, tiny_model):
     assert process.stderr.read() == "" and process.wait(timeout=60) == 0
 
 
+def test_a_closed_pipe_costs_no_file_that_was_asked_for(spawn, three_cuts, tiny_model, tmp_path):
+    words = ("--plot", tmp_path / "a.png", "--split", tmp_path / "pieces", "--threshold", 0.01, "--no-refine")
+    process = spawn("scenes", three_cuts.path, "-m", tiny_model, *words)
+    process.stdout.close()
+    told = process.stderr.read()
+    assert process.wait(timeout=60) == 0 and "listed in" in told and "error" not in told
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG") and (tmp_path / "pieces" / "three_cuts-pieces.csv").exists()
+
+
+def test_a_closed_pipe_hides_no_failure(spawn, three_cuts, tiny_model, tmp_path):
+    process = spawn("scenes", three_cuts.path, tmp_path / "gone.mp4", "-m", tiny_model, "--thumbs", tmp_path / "thumbs")
+    process.stdout.close()
+    assert "gone.mp4 does not exist" in process.stderr.read() and process.wait(timeout=60) == 1
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("words", [("--version",), ("models", "list"), ("scenes",)])

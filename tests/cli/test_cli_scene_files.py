@@ -29,7 +29,7 @@ def record(three_cuts, tiny_model, tmp_path_factory):
     from mambamia_cli.records import to_json
 
     path = tmp_path_factory.mktemp("record") / "three.json"
-    path.write_text(to_json(open_video(three_cuts.path, model=str(tiny_model)).scenes(threshold=0.05), indent=2), "utf-8")
+    path.write_text(to_json(open_video(three_cuts.path, model=str(tiny_model)).scenes(threshold=0.05), pretty=True), "utf-8")
     return path
 
 
@@ -44,6 +44,7 @@ def test_one_format_goes_to_stdout_and_every_format_can(again, record):
     assert again(record, "-f", "csv").out.startswith("Timecode List:,")
     assert again(record, "-f", "JSON").out == again(record, "--json").out == record.read_text() + "\n"
     assert again(record, "-f", "jsonl").out == again(record, "-j").out
+    assert again(record, "-f", "ffmeta").out == again(record, "-f", "ffmetadata").out
 
 
 def test_a_folder_gets_a_file_for_every_video_and_format(scenes, three_cuts, numbered, tmp_path):

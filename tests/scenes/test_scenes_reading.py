@@ -70,6 +70,10 @@ def test_fields_of_a_later_version_are_left_out(looked_at, saved):
         ({"range": [5, 1]}, "the times in 'range' are not in order"),
         ({"candidates": []}, "'candidates' is empty"),
         ({"sampling": []}, "'sampling' is not an object"),
+        ({"level": "film"}, "'level' is none of shot, scene, chapter"),
+        ({"scenes": [{"n": 1, "start": 0, "end": 1, "peak": 0, "transition_start": 0.5}]}, "a transition in 'scenes' has only one end"),
+        ({"candidates": [{"time": 0, "look": 0, "score": 0, "transition_end": 1}]}, "a transition in 'candidates' has only one end"),
+        ({"candidates": [{"time": t, "look": t, "score": 1, "signature": [1] * (t + 1)} for t in (0, 1)]}, "are not of one length"),
     ],
 )
 def test_what_is_no_whole_record_of_this_version_is_refused_in_a_sentence(saved, changes, said):

@@ -54,7 +54,7 @@ def test_where_nothing_decodes_there_is_no_picture_and_the_rest_have_theirs(numb
 
     real = grab.frames_from
     monkeypatch.setattr(grab, "_NEAR", Fraction(0))  # every time is sought anew
-    monkeypatch.setattr(grab, "frames_from", lambda info, start, counts=None: (f for f in ()) if 1 < start < 2 else real(info, start, counts))
+    monkeypatch.setattr(grab, "frames_from", lambda info, start, **more: (f for f in ()) if 1 < start < 2 else real(info, start, **more))
     scenes = [Scene(1, 0.0, 0.9, 0.0), Scene(2, 1.0, 1.9, 1.0), Scene(3, 2.0, 3.0, 1.0)]
     assert [(i, picture is None) for i, picture in pictures(numbered.path, scenes, (96, 128))] == [(0, False), (1, True), (2, False)]
 

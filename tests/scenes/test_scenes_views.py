@@ -34,6 +34,15 @@ def test_the_table_has_a_row_a_scene_with_timecodes_and_the_marker_stands_over_i
     assert marks.count("▾") == 2
 
 
+def test_a_gradual_transition_is_told_and_fits_eighty_columns():
+    scenes = [replace(one, transition="cut") for one in record(cuts=(4.0, 7.5)).scenes]
+    scenes[1] = replace(scenes[1], transition="fade-black", transition_start=3.4, transition_end=4.6)
+    made = replace(record(), scenes=tuple(scenes))
+    rows = render(made).splitlines()[-2:]
+    assert rows[0].endswith("10.0  ████    fade-black 1.2 s") and rows[1].endswith("15.0  ██████") and max(map(len, rows)) <= 80
+    assert render(made, Look(width=100)).splitlines()[-2].endswith("10.0  ███████     fade-black 1.2 s")
+
+
 def test_no_line_is_wider_than_the_terminal_and_a_pipe_gets_no_escape_codes():
     for width in (40, 80, 120):
         text = render(record(), Look(width=width))
@@ -44,6 +53,8 @@ def test_no_line_is_wider_than_the_terminal_and_a_pipe_gets_no_escape_codes():
 
 def test_a_name_cannot_steer_the_terminal():
     assert "\x1b" not in render(record(name="a\x1b[2Jb\n.mp4")) and "\nb" not in render(record(name="a\nb.mp4"))
+    scene = Scene(1, 0.0, 10.0, 0.0, title="a\x1b[2J", transition="\x1bc", transition_start=0.0, transition_end=1.0)
+    assert "\x1b" not in render(replace(record(), scenes=(scene,)))  # a record that is read may be anybody's
 
 
 def test_sparkline_keeps_every_peak_whatever_the_width():

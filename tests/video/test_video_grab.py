@@ -7,8 +7,10 @@ import pytest
 from fixtures import videos
 
 from mambamia_cli.errors import InputError
+from mambamia_cli.video.container import open_container
 from mambamia_cli.video.decode import open_frames
-from mambamia_cli.video.grab import grab
+from mambamia_cli.video.grab import frames_at, grab
+from mambamia_cli.video.probe import probe
 from mambamia_cli.video.sample import SampleSpec
 
 
@@ -31,6 +33,27 @@ def test_variable_rate_rotation_and_late_start(vfr, rotated, late_start):
     assert videos.read_number(grab(vfr.path, [2.5])[0]) == 24
     assert grab(rotated.path, [0.5]).shape == (1, 128, 96, 3)
     assert [videos.read_number(p) for p in grab(late_start.path, [0, 1, 2.99])] == [0, 25, 74]
+
+
+def test_many_places_of_a_file_are_reached_through_one_container(numbered, monkeypatch):
+    from mambamia_cli.video import grab as room
+    from mambamia_cli.video import reader
+
+    opened = []
+    monkeypatch.setattr(room, "_NEAR", Fraction(0))  # every time is sought anew
+    monkeypatch.setattr(room, "open_container", lambda path: opened.append(path) or open_container(path))
+    monkeypatch.setattr(reader, "open_container", lambda path: opened.append(path) or open_container(path))
+    times = [Fraction(k, 25) for k in (5, 30, 31, 60, 95, 99)]  # 0.2 s is before the first keyframe that can be sought
+    assert [videos.read_number(p) for p in grab(numbered.path, [*times, 77], (48, 64))] == [5, 30, 31, 60, 95, 99, 99]
+    assert len(opened) == 1
+
+
+def test_any_frame_since_a_time_is_mostly_a_keyframe(numbered):
+    """Keyframes are 12 frames apart: the one at or before the time does where it is late enough."""
+    info, at = probe(numbered.path), Fraction(1, 25)
+    times, since = [8 * at, 30 * at, 45 * at, 70 * at], [0.0, 24 / 25, 40 / 25, float(60 * at)]
+    found = {i: videos.read_number(picture) for i, picture in frames_at(info, times, (48, 64), since=since)}
+    assert found == {0: 0, 1: 24, 2: 40, 3: 60}
 
 
 def test_no_times_and_no_video(numbered, audio_only):

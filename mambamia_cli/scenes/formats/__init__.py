@@ -40,6 +40,9 @@ FORMATS = {one.name: one for one in (
     Format("fcpxml", "fcpxml", "fcpxml:write"),
 )}  # fmt: skip
 
+SHORT = {"ffmeta": "ffmetadata"}
+"""Other names of a format."""
+
 
 def check(name: str) -> Format:
     """The format of a name.
@@ -47,7 +50,7 @@ def check(name: str) -> Format:
     Raises:
         UsageError: there is none, or the package that it needs is not installed.
     """
-    known = FORMATS.get(name)
+    known = FORMATS.get(SHORT.get(name, name))
     if known is None:
         raise UsageError(f"--format {name or repr(name)} is not known", f"use some of {', '.join(FORMATS)}")
     if known.needs is not None and util.find_spec(known.needs) is None:
