@@ -78,6 +78,13 @@ def test_where_a_thing_is_seen_stands_in_the_evidence(video):
     assert video.ask("Is there a fox?").evidence is None
 
 
+def test_a_thing_that_is_not_seen_has_no_time(video):
+    """But where times are offered, one of them is chosen."""
+    record = video.ask("When does the fox appear?")
+    assert record.answer == "not seen" and not record.evidence and record.confidence > 0.95 and not record.unsure
+    assert video.ask("When does the fox appear?", choices=["2 s", "6 s"]).answer == "2 s"
+
+
 def test_of_things_that_are_not_seen_none_is_told_as_sure(video):
     record = video.ask("Which of these appears in the video?", choices=("fox", "owl"), by="evidence")
     assert record.answer == "fox" and record.choices[0][1] > 0.9  # the likelier of the two

@@ -87,7 +87,7 @@ def closer(tiny_model, numbered, tmp_path_factory):
     folder = tmp_path_factory.mktemp("closer") / "tiny"
     shutil.copytree(tiny_model, folder)
     Lexicon(["cat", "dog", "scene"], torch.randn(3, 64)).save_pretrained(folder / "lexicon")
-    Spotter(SpotterConfig(hidden_width=32, output_width=64)).save_pretrained(folder / "spotter")
+    Spotter(SpotterConfig(hidden_width=32, output_width=64, readers=2)).save_pretrained(folder / "spotter")
     models = Models(str(folder), device="cpu", threads=1)
     return SecondLook(open_video(numbered.path, models=models, fps=8).index(), models)
 
@@ -108,7 +108,7 @@ def test_a_reader_of_single_views_reads_windows_that_keep_the_frames_shape(close
     from mambamia_cli.video.grab import grab
 
     models, index = closer._models, closer._index
-    tokens = closer.tokens([3])[0]  # (v, t, width)
+    tokens = closer.tokens([3])[0]  # (v, r, t, width)
     picked = []
     for size, places in windows((index.info.height, index.info.width), 224):
         picture = torch.from_numpy(grab(numbered.path, [index.times[3]], size)).permute(0, 3, 1, 2)
@@ -116,12 +116,25 @@ def test_a_reader_of_single_views_reads_windows_that_keep_the_frames_shape(close
     with torch.inference_mode():
         expected = models.spotter(models.encoder.encode(torch.cat(picked).contiguous()))
     torch.testing.assert_close(tokens, expected, rtol=2e-3, atol=2e-3)  # float16
-    read = closer.words(models.lexicon)
-    assert read.words == models.lexicon.words and read.log_scale is models.spotter.log_scale
+    read, _ = closer.words(models.lexicon)
+    assert read.words == models.lexicon.words and read.log_scale is models.spotter.readers[0].log_scale
 
 
 def test_without_such_a_reader_the_words_are_the_lexicons_own(look):
-    assert look._models.spotter is None and look.words(None) is None
+    assert look._models.spotter is None and look.words(None) == [None]
+    assert look.tokens([3]).shape[2] == 1
+
+
+def test_readers_count_by_their_mean_log_odds_and_views_by_their_mean_odds(closer):
+    """Against the plain sums: two readers that differ, eleven views that differ."""
+    closer._models.spotter.readers[1].log_scale.data.fill_(1.0)
+    measure = lambda words, tokens: words.scores(tokens).amax(1).T  # noqa: E731  (w, f)
+    found = closer.odds([2, 5], closer._models.lexicon, measure)  # (w, k)
+    tokens, words = closer.tokens([2, 5]), closer.words(closer._models.lexicon)
+    for k in range(2):
+        views = [sum(words[r].scores(view[r]).amax(0) for r in range(2)) / 2 for view in tokens[k]]  # (w,) each
+        expected = torch.stack(views).exp().mean(0).log()
+        np.testing.assert_allclose(found[:, k], expected.detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_reader_that_does_not_fit_the_encoder_is_refused(closer, tmp_path):
@@ -170,11 +183,9 @@ def test_a_thing_that_the_first_look_missed_is_found_by_the_sweep(closer, monkey
         def swept(self):
             return closer.swept()
 
-        def words(self, lexicon):
-            return lexicon
-
-        def tokens(self, frames):
-            return torch.stack([words.table[0 if i == frame else 2].expand(3, 1, -1) for i in frames])
+        def odds(self, frames, lexicon, measure):
+            tokens = torch.stack([words.table[0 if i == frame else 2].expand(1, -1) for i in frames])
+            return measure(lexicon, tokens).detach().numpy()
 
     flat = np.full((1, len(index.times)), -6.0)
     after = sightings._looked_again(flat, index, SimpleNamespace(match=MatchRule(again=1.0)), words, ["cat"], Second())

@@ -3,6 +3,9 @@
 The compressor reads a view as a video of one frame, in which its state-space layers have nothing to carry from frame to
 frame. Here learned attention pools the view's patches, several pools a view, each weighting patches by their content and
 place, and two layers turn the pools into tokens of the language model's input space, as the projector's are.
+
+Several readers, trained from different beginnings, read each view; what counts is the mean of their log-odds. Each is surer
+of its mistakes than it should be, and they make different ones.
 """
 
 import json
@@ -20,7 +23,8 @@ from mambamia_cli.language.lexicon import Lexicon
 
 @dataclass(frozen=True)
 class SpotterConfig:
-    """Sizes: patches a view n, their width, pools and the width of what scores patches for them, hidden width, tokens a view."""
+    """Sizes: patches a view n, their width, pools and the width of what scores patches for them, hidden width, tokens a view,
+    readers r."""
 
     patches: int = 49
     vision_width: int = 432
@@ -29,9 +33,10 @@ class SpotterConfig:
     hidden_width: int = 768
     output_width: int = 576
     tokens: int = 2
+    readers: int = 1
 
 
-class Spotter(nn.Module):
+class ViewReader(nn.Module):
     """patches (..., n, d_vision) -> tokens (..., t, width), read as words at a temperature of their own."""
 
     def __init__(self, config: SpotterConfig):
@@ -58,6 +63,24 @@ class Spotter(nn.Module):
         own = Lexicon(words.words, words.table, words.centre, words.common)
         own.log_scale = self.log_scale
         return own
+
+
+class Spotter(nn.Module):
+    """patches (..., n, d_vision) -> tokens (..., r, t, width) of r readers."""
+
+    def __init__(self, config: SpotterConfig):
+        super().__init__()
+        if config.readers < 1:
+            raise ValueError(f"a spotter has at least one reader, not {config.readers}")
+        self.config = config
+        self.readers = nn.ModuleList(ViewReader(config) for _ in range(config.readers))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return torch.stack([reader(patches) for reader in self.readers], -3)
+
+    def lexicons(self, words: Lexicon) -> list[Lexicon]:
+        """The words as each reader's tokens are to be read."""
+        return [reader.lexicon(words) for reader in self.readers]
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write config.json and model.safetensors, each whole or not at all. Raises OutputError."""

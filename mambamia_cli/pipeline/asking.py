@@ -26,6 +26,10 @@ OPEN = ("list", "count", "first", "last", "after", "before")
 """Kinds that may name no thing to choose among: what there is to choose from is then all that is recognised."""
 
 
+ABSENT = 0.05
+"""Chance that a thing is there below which a question of its time is answered that it is not seen."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """`kept`: the frames that the language model saw, None where it was not asked. `confidence`: None where there is no
@@ -91,15 +95,16 @@ class Asking:
 
     def _time(self, intent: Intent, seen: Sightings, choices: Sequence[str] | None) -> Reply:
         """When a thing is seen: the start of its best stretch, of its first or last one, or the end of that, as was asked."""
+        chance = float(seen.presence[0])
         ranges = sightings.found(seen, self.models, 0) or sightings.found(seen, self.models, 0, least=0.0, most=1)
-        if not ranges:
-            return Reply(Answer("not seen", "evidence", 0.0), None, (), float(seen.presence[0]))
+        if not ranges or (chance < ABSENT and not choices):  # among times that are offered, a guess is what is asked for
+            return Reply(Answer("not seen", "evidence", 0.0), None, (), 1 - chance)
         told = ranges[0] if intent.edge is None else (min if intent.edge == "first" else max)(ranges, key=lambda r: r.start)
         ranges = (told, *(r for r in ranges if r is not told))
         moment = told.end if intent.edge == "end" else told.start
         near = ordering.closest(choices or (), moment)
         text = f"at {sightings.clock(moment)}" if near is None else choices[near]
-        return Reply(Answer(text, "evidence", 0.0), None, ranges, float(seen.presence[0]))
+        return Reply(Answer(text, "evidence", 0.0), None, ranges, chance)
 
     def _yes_or_no(self, intent: Intent, seen: Sightings, choices: Sequence[str] | None) -> Reply:
         """Whether a thing is there, or comes before another."""

@@ -10,7 +10,7 @@ where that is enlarged by 10/7, and in nine where it is enlarged twice.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,8 +58,22 @@ class SecondLook:
         self._recognised: tuple[Known, ...] | None = None
         self._swept: list[int] | None = None
 
+    def odds(self, frames: Sequence[int], lexicon: "Lexicon", measure: "Callable[[Lexicon, Tensor], Tensor]") -> np.ndarray:
+        """-> (w, k) log-odds of words in frames of the index.
+
+        measure: (words as they are to be read, tokens (f, t, width)) -> (w, f). Readers count by their mean log-odds, the views
+        of a frame by their mean odds.
+        """
+        import torch
+
+        tokens = self.tokens(frames)  # (k, v, r, t, width)
+        with torch.inference_mode():
+            readings = [measure(words, tokens[:, :, r].flatten(0, 1)) for r, words in enumerate(self.words(lexicon))]  # (w, k * v) each
+            views = torch.stack(readings).mean(0).unflatten(1, tokens.shape[:2])  # (w, k, v)
+            return (views.logsumexp(-1) - math.log(views.shape[-1])).numpy()
+
     def tokens(self, frames: Sequence[int]) -> "Tensor":
-        """Visual tokens of frames of the index, each view read on its own: -> (k, v, t, width)."""
+        """Visual tokens of frames of the index, each view read on its own by r readers: -> (k, v, r, t, width)."""
         import torch
 
         new = [i for i in dict.fromkeys(frames) if i not in self._known]
@@ -79,9 +93,9 @@ class SecondLook:
             self._swept = swept(index.delta, index.seconds, self._models.rule, index.range[1])
         return self._swept
 
-    def words(self, lexicon: "Lexicon") -> "Lexicon":
-        """The words as these tokens are to be read."""
-        return lexicon if self._reader.spotter is None else self._reader.spotter.lexicon(lexicon)
+    def words(self, lexicon: "Lexicon") -> "list[Lexicon]":
+        """The words as each reader's tokens are to be read."""
+        return [lexicon] if self._reader.spotter is None else self._reader.spotter.lexicons(lexicon)
 
     def recognised(self) -> "tuple[Known, ...]":
         """What the encoder's ImageNet head knows at a closer look (pipeline/imagenet_sight.py), the surest first; nothing where the
@@ -95,7 +109,7 @@ class SecondLook:
         return self._recognised
 
     def _read(self, frames: list[int]) -> "Tensor":
-        """-> (k, v, t, width) float16."""
+        """-> (k, v, r, t, width) float16."""
         import torch
 
         from mambamia_cli.language.projector import frozen_tokens
@@ -109,7 +123,7 @@ class SecondLook:
                 continue
             patches = patches.to(models.device, models.half)
             anchors = models.compressor(patches[:, None]).anchors  # (m, 1, g, d): each view is a video of one frame
-            tokens.append(frozen_tokens(reader.projector, anchors[:, 0].float()).cpu().half())
+            tokens.append(frozen_tokens(reader.projector, anchors[:, 0].float())[:, None].cpu().half())  # one reader
         return torch.cat(tokens).unflatten(0, views.shape[:2])
 
     def _views(self, frames: list[int]) -> "Tensor":

@@ -68,19 +68,14 @@ def look_for(index: Index, models: Models, words: Sequence[str], second: SecondL
 
 
 def _looked_again(odds: np.ndarray, index: Index, models: Models, lexicon: "Lexicon", words: Sequence[str], second: SecondLook) -> np.ndarray:
-    """odds (w, m) -> the same after second looks at each word's best moments."""
-    import torch
-
+    """odds (w, m) -> the same after second looks at each word's best moments, and at those that are looked at anyway."""
     from mambamia_cli.language.matching import log_odds
 
     rule, times = models.match, index.seconds
     always = second.swept()
     chosen = [list(dict.fromkeys([*moments(row, times), *always])) for row in odds]
     frames = sorted({i for row in chosen for i in row})
-    tokens = second.tokens(frames)  # (k, v, t, width)
-    with torch.inference_mode():
-        views = log_odds(second.words(lexicon), tokens.flatten(0, 1), words).unflatten(1, tokens.shape[:2])  # (w, k, v)
-        again = (views.logsumexp(-1) - math.log(views.shape[-1])).numpy()  # (w, k)
+    again = second.odds(frames, lexicon, lambda words_as_read, tokens: log_odds(words_as_read, tokens, words))  # (w, k)
     place = {frame: k for k, frame in enumerate(frames)}
     return np.stack([
         corrected(row, times, {i: (1 - rule.again) * row[i] + rule.again * again[w, place[i]] for i in chosen[w]}, rule.drop)

@@ -4,7 +4,6 @@ The lexicon has ImageNet's words too, but reads them from small squeezed frames;
 (pipeline/imagenet_sight.py). So the survey's words are told where drawings taught them, and the head's beside them.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -79,7 +78,8 @@ def closer(seen: Sightings, models: Models, second: SecondLook) -> Sightings:
         return seen
     chosen = {w: list(dict.fromkeys([*(moments(seen.odds[w], seen.times) if w in likely else ()), *swept])) for w in range(len(seen.words))}
     frames = sorted({i for moment in chosen.values() for i in moment})
-    again = _read_again(models, second, frames, [word.lower() for word in seen.words])  # (w, k)
+    names = [word.lower() for word in seen.words]
+    again = second.odds(frames, models.lexicon, lambda words, tokens: pooled(words.posterior(tokens), words.words, names, words.common))  # (w, k)
     place, odds, weight = {frame: k for k, frame in enumerate(frames)}, seen.odds - (ALONE - LISTED), models.match.again
     for w, looks in chosen.items():
         if looks:
@@ -87,16 +87,6 @@ def closer(seen: Sightings, models: Models, second: SecondLook) -> Sightings:
             odds[w] = corrected(seen.odds[w], seen.times, looked, models.match.drop)
     presence = torch.sigmoid(SLOPE * (torch.from_numpy(odds).amax(1) - MIDDLE))
     return replace(seen, odds=odds, presence=presence.numpy())
-
-
-def _read_again(models: Models, second: SecondLook, frames: list[int], names: list[str]) -> np.ndarray:
-    """-> (w, k) log-odds of `names` in second looks at `frames`: of a frame's views the mean odds count."""
-    import torch
-
-    tokens, lexicon = second.tokens(frames), second.words(models.lexicon)  # (k, v, t, width)
-    with torch.inference_mode():
-        views = pooled(lexicon.posterior(tokens.flatten(0, 1)), lexicon.words, names, lexicon.common).unflatten(1, tokens.shape[:2])  # (w, k, v)
-        return (views.logsumexp(-1) - math.log(views.shape[-1])).numpy()
 
 
 def merged(drawn: Sequence[ordering.Named], known: Sequence[Known]) -> tuple[ordering.Named, ...]:

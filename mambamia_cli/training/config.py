@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mambamia_cli.errors import UsageError
+from mambamia_cli.errors import ModelError, UsageError
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,11 @@ def load(path: Path) -> Recipe:
         raise UsageError(f"{path} is not valid TOML ({error})", "correct the training configuration") from None
     kinds = {"features": FeaturesConfig, "compressor": CompressorConfig, "projector": ProjectorConfig, "align": AlignConfig,
              "edges": EdgesConfig, "tune": TuneConfig, "spotter": SpotterTraining}
-    PeakRule.from_config(raw.get("scenes", {}))
-    MatchRule.from_config(raw.get("evidence", {}))
+    try:
+        PeakRule.from_config(raw.get("scenes", {}))
+        MatchRule.from_config(raw.get("evidence", {}))
+    except ModelError as error:  # the words are a model's config.json's, where these tables end up
+        raise UsageError(f"{path.name}: {error.message}", "correct the training configuration") from None
     for key, kind in kinds.items():
         raw[key] = section(kind, raw.get(key, {}), f"[{key}] of {path.name}")
     return section(Recipe, raw, path.name)

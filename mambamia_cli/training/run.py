@@ -9,7 +9,7 @@ import torch
 
 from mambamia_cli import models
 from mambamia_cli.language.lexicon import SCENE
-from mambamia_cli.language.spotter import Spotter, SpotterConfig
+from mambamia_cli.language.spotter import Spotter, SpotterConfig, ViewReader
 from mambamia_cli.training import (
     align,
     calibrate,
@@ -93,13 +93,19 @@ class Session:
         return aligner
 
     def spotter(self, output: Path) -> None:
-        """What reads the views of second looks, trained and written. It needs nothing of the other stages but their words."""
-        encoder, stills = self.recipe.compressor, lambda kind: features.load_stills(features.folder_of(self.work, kind))
-        torch.manual_seed(self.recipe.seed)
-        reader = Spotter(SpotterConfig(encoder.grid_rows * encoder.patches_per_row, encoder.vision_width, output_width=self.recipe.projector.output_width))
-        held = {kind: stills(f"views-{kind}") for kind in ("seen", "unseen")}
-        spotter.train(reader, self.lexicon(), stills("views"), held, self.work / "spotter", self.recipe.spotter, self.recipe.seed, self.log)
-        reader.eval().half().save_pretrained(output / "spotter")
+        """What reads the views of second looks, trained reader by reader and written. It needs nothing of the other stages but
+        their words."""
+        seen, recipe = self.recipe.compressor, self.recipe.spotter
+        config = SpotterConfig(seen.grid_rows * seen.patches_per_row, seen.vision_width, output_width=self.recipe.projector.output_width,
+                               readers=recipe.readers)  # fmt: skip
+        whole = Spotter(config)
+        views, *parts = (features.load_stills(features.folder_of(self.work, kind)) for kind in ("views", "views-seen", "views-unseen"))
+        held = dict(zip(("seen", "unseen"), parts, strict=True))
+        for r in range(recipe.readers):
+            torch.manual_seed(self.recipe.seed + r)
+            whole.readers[r] = reader = ViewReader(config)
+            spotter.train(reader, self.lexicon(), views, held, self.work / f"spotter-{r}", recipe, self.recipe.seed + r, self.log)
+        whole.eval().half().save_pretrained(output / "spotter")
 
     def tune(self) -> None:
         aligner = self.align()  # returns at once when that stage is done

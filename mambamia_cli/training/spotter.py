@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambamia_cli.language.lexicon import Lexicon
-from mambamia_cli.language.spotter import Spotter
+from mambamia_cli.language.spotter import ViewReader
 from mambamia_cli.training import features
 from mambamia_cli.training.align import Stills, targets
 from mambamia_cli.training.checkpoint import Run, cosine, set_rate
@@ -22,7 +22,8 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 
 @dataclass(frozen=True)
 class SpotterTraining:
-    steps: int = 600
+    readers: int = 1  # each from a seed of its own
+    steps: int = 600  # of each
     views: int = 256  # a step
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -31,13 +32,13 @@ class SpotterTraining:
     swap: float = 0.4  # of views with one drawing are given another background
 
 
-def naming(model: Spotter, words: Lexicon, patches: Tensor, drop: float = 0.0) -> Tensor:
+def naming(model: ViewReader, words: Lexicon, patches: Tensor, drop: float = 0.0) -> Tensor:
     """-> (m, t, v) logits of every word."""
     points = F.normalize(words.table - words.centre, dim=-1)
     return model.log_scale.exp() * F.normalize(model(patches, drop) - words.centre, dim=-1) @ points.T
 
 
-def train(model: Spotter, words: Lexicon, data: features.StillSet, held: dict[str, features.StillSet], folder: Path,
+def train(model: ViewReader, words: Lexicon, data: features.StillSet, held: dict[str, features.StillSet], folder: Path,
           config: SpotterTraining, seed: int, log, grid: tuple[int, int] = (7, 7)) -> None:  # fmt: skip
     """Deterministic given (seed, step); resumes from the folder's checkpoint."""
     objects = len(words.words) - 1001

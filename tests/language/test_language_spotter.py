@@ -1,4 +1,4 @@
-"""The reader of single views: its tokens, its words, its files."""
+"""The readers of single views: their tokens, their words, their files."""
 
 import json
 
@@ -9,7 +9,7 @@ from mambamia_cli.errors import ModelError
 from mambamia_cli.language.lexicon import Lexicon
 from mambamia_cli.language.spotter import Spotter, SpotterConfig
 
-SMALL = SpotterConfig(patches=9, vision_width=8, pools=3, score_width=6, hidden_width=16, output_width=12, tokens=2)
+SMALL = SpotterConfig(patches=9, vision_width=8, pools=3, score_width=6, hidden_width=16, output_width=12, tokens=2, readers=2)
 
 
 @pytest.fixture
@@ -21,7 +21,8 @@ def spotter():
 def test_views_are_read_one_by_one(spotter):
     views = torch.randn(4, 5, 9, 8)
     tokens = spotter(views)
-    assert tokens.shape == (4, 5, 2, 12)
+    assert tokens.shape == (4, 5, 2, 2, 12)  # two readers, two tokens
+    assert not torch.allclose(tokens[..., 0, :, :], tokens[..., 1, :, :])
     torch.testing.assert_close(tokens[2, 3], spotter(views[2, 3]), rtol=1e-5, atol=1e-5)
 
 
@@ -30,17 +31,18 @@ def test_what_stands_out_is_found_wherever_it_is_and_its_place_counts_only_as_le
     view = torch.randn(9, 8)
     turned = view[torch.randperm(9)]
     torch.testing.assert_close(spotter(view), spotter(turned), rtol=1e-4, atol=1e-5)
-    spotter.place.data[4] = 3.0
+    spotter.readers[0].place.data[4] = 3.0
     assert not torch.allclose(spotter(view), spotter(turned), rtol=1e-2)
 
 
-def test_its_words_have_its_temperature_and_keep_what_footage_has_in_common(spotter):
+def test_its_words_have_each_readers_temperature_and_keep_what_footage_has_in_common(spotter):
     words = Lexicon(["cat", "dog", "scene"], torch.randn(3, 12), common=torch.tensor([0.5, 0.0, -0.5]))
-    spotter.log_scale.fill_(1.5)
-    read, tokens = spotter.lexicon(words), torch.randn(2, 12)
+    spotter.readers[1].log_scale.fill_(1.5)
+    (first, read), tokens = spotter.lexicons(words), torch.randn(2, 12)
+    torch.testing.assert_close(first.scores(tokens), words.scores(tokens))  # as it was begun with
     torch.testing.assert_close(read.scores(tokens) / words.scores(tokens), torch.full((2, 3), torch.tensor(1.5 - 3.0).exp().item()))
     assert torch.equal(read.common, words.common) and read.words == words.words
-    wider = spotter.lexicon(words.extended(["unicorn"], lambda word: torch.ones(12)))
+    wider = spotter.readers[1].lexicon(words.extended(["unicorn"], lambda word: torch.ones(12)))
     assert wider.scores(tokens).shape == (2, 4)
 
 
@@ -50,11 +52,11 @@ def test_saved_and_read_again(spotter, tmp_path):
     torch.testing.assert_close(Spotter.from_pretrained(tmp_path)(view), spotter(view))
     spotter.half().save_pretrained(tmp_path)
     again = Spotter.from_pretrained(tmp_path)  # stored in half precision, computed in full
-    assert again.fc1.weight.dtype == torch.float32
+    assert again.readers[0].fc1.weight.dtype == torch.float32
     torch.testing.assert_close(again(view), spotter.float()(view), rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("config", ["[]", "{", json.dumps({"pools": 3, "colour": 1}), json.dumps({"pools": -1})])
+@pytest.mark.parametrize("config", ["[]", "{", json.dumps({"pools": 3, "colour": 1}), json.dumps({"pools": -1}), json.dumps({"readers": 0})])
 def test_a_damaged_config_is_refused(spotter, tmp_path, config):
     spotter.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(config)

@@ -176,6 +176,9 @@ def test_recipe_refuses_unknown_keys_by_name(tmp_path):
         config.load(path)
     path.write_text("[align]\nsteps = 3\n")
     assert config.load(path).align.steps == 3
+    path.write_text("[evidence]\nsloppe = 1.0\n")
+    with pytest.raises(UsageError, match="r.toml: .*sloppe"):
+        config.load(path)
     path.write_text("seed = ")
     with pytest.raises(UsageError, match="TOML"):
         config.load(path)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mambamia_cli.language.lexicon import Lexicon
-from mambamia_cli.language.spotter import Spotter, SpotterConfig
+from mambamia_cli.language.spotter import SpotterConfig, ViewReader
 from mambamia_cli.training import features, shards, spotter, views
 from mambamia_cli.training.needles import Haystack
 from mambamia_cli.training.styles import Drawing
@@ -91,7 +91,7 @@ def data():
 def reader():
     torch.manual_seed(0)
     words = [str(i) for i in range(WORDS + 1001)]
-    return Spotter(SpotterConfig(4, 8, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
+    return ViewReader(SpotterConfig(4, 8, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
 
 
 SMALL = spotter.SpotterTraining(steps=240, views=64, lr=5e-3, swap=0.5)
