@@ -84,7 +84,7 @@ def _sharp(at: Sequence[int], evidence: Evidence | None) -> set[int]:
     if evidence is None:
         return set()
     seen = EvidenceRule()
-    return {i for i in at if evidence.gone[i] >= seen.cut and evidence.mixed[i] < seen.dissolve and evidence.faded[i] < seen.fade}
+    return {i for i in at if (evidence.gone[i] >= seen.cut or evidence.swapped[i] > seen.swap) and evidence.mixed[i] < seen.dissolve and evidence.faded[i] < seen.fade}
 
 
 def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: RefineRule) -> dict[int, Window]:

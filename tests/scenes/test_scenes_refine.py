@@ -138,12 +138,34 @@ def test_a_bullet_is_refused_and_a_new_slide_is_kept_whatever_delta_says(tmp_pat
         assert [c.time for c in refined(path, delta_at)] == [6.0]
 
 
+@pytest.mark.parametrize("soft", [0, 12])
+def test_a_slide_of_few_words_makes_way_for_another_though_all_else_stays(tmp_path, soft):
+    def bare(row, seed):
+        """One short line beside a frame, a logo and a picture, which every slide has."""
+        frame = np.full((224, 224, 3), 230, np.uint8)
+        frame[:, :8] = frame[216:] = 90
+        frame[120:200, 120:200] = picture(7, (80, 80), 8)
+        bars = np.random.default_rng(seed).integers(0, 2, 16).repeat(4).astype(bool)
+        frame[row : row + 12, 30:94][:, bars] = 30
+        return frame
+
+    slides = [bare(40, 1), bare(48, 2), bare(96, 3)]
+    added = np.minimum(slides[2], bare(110, 4))  # a bullet close below: no boundary
+    frames, shown = [], [slides[0], slides[1], slides[2], added]
+    for a, b in zip(shown, [*shown[1:], added], strict=True):
+        frames += [a] * (62 - soft) + [dissolve(a, b, (i + 1) / (soft + 1)) for i in range(soft)]
+    found = refined(write(tmp_path / "few.mp4", frames))
+    middle = (62 - soft / 2) / 25
+    assert [c.time for c in found] == pytest.approx([middle, middle + 62 / 25], abs=0.05)
+
+
 def test_evidence_does_not_depend_on_the_chunk_size():
     noise = np.random.default_rng(5).integers(0, 90, (40, 112, 112, 3))
-    frames = np.stack([np.roll(picture(i // 9, (112, 112), 4) // 2, i, 1) + noise[i] for i in range(40)]).astype(np.uint8)
+    frames = [np.roll(picture(i // 9, (112, 112), 4) // 2, i, 1) + noise[i] for i in range(40)]
+    frames = np.stack(frames + [slide([(8 + 30 * (i // 10), i // 10)], (112, 112)) for i in range(30)]).astype(np.uint8)
     whole, parts = EvidenceStream(), EvidenceStream()
     whole.push(frames)
-    for at in range(0, 40, 7):
+    for at in range(0, 70, 7):
         parts.push(frames[at : at + 7])
     known = whole.finish()
     assert all(np.nanstd(values) > 0 for values in vars(known).values())
