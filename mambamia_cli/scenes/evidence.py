@@ -52,6 +52,10 @@ DOUBT = 0.6
 
 STAYS = (2, 3, 4)
 
+SINKS, PAN, DIP = 0.5, 0.15, 0.5
+"""What the sinking of contrast by DIP (that of a dissolve between unlike pictures) adds to `mixed`: SINKS for each part of it
+beyond PAN, that of a slow pan."""
+
 FEWEST = 3
 """Standing blocks below which nothing is said of what is gone."""
 
@@ -160,7 +164,9 @@ class EvidenceStream:
             explained = (with_a**2 + with_b**2 - 2 * with_a * with_b * sides) / rest
             both = ((with_a - with_b * sides) / rest > PART) & ((with_b - with_a * sides) / rest > PART)
             unlike = 1 - np.maximum(sides, 0)
-            mixed = np.maximum(mixed, np.where(whole & both, explained * unlike, 0))
+            # Two pictures that share the screen have less contrast than either alone; a moving one keeps its own.
+            dip = np.clip(1 - 2 * own**2 / (size_a**2 + size_b**2), -1, DIP)
+            mixed = np.maximum(mixed, np.where(whole & both, explained * unlike + SINKS * (dip - PAN), 0))
             darker = 1 - light[here] / np.maximum(np.minimum(light[a], light[b]), 1)
             brighter = 1 - (255 - light[here]) / np.maximum(255 - np.maximum(light[a], light[b]), 1)
             sunk = (1 - own / np.minimum(size_a, size_b)) * np.clip(2 * np.maximum(darker, brighter), 0, 1)
@@ -215,7 +221,7 @@ class EvidenceRule:
 
     cut: float = 0.25
     cut_slope: float = 0.1
-    dissolve: float = 0.65
+    dissolve: float = 0.61
     dissolve_slope: float = 0.06
     fade: float = 0.35
     fade_slope: float = 0.1

@@ -26,12 +26,12 @@ def candidates_of(score: np.ndarray, times: np.ndarray, lowest: float) -> list[i
 
 def choose(candidates: Sequence[Candidate], threshold: float, min_scene_len: float, start: float, end: float) -> list[Candidate]:
     """The candidates that open a scene, in order of time. Strongest first, each silences those closer than
-    `min_scene_len` seconds to it and those within its transition; no scene at the start or the end is shorter either."""
+    `min_scene_len` seconds to it and those within its transition, or seen in it; no scene at the start or the end is shorter either."""
     chosen: list[Candidate] = []
     for one in sorted(candidates, key=lambda c: (-c.score, c.time)):
         if one.score < max(threshold, 1e-9) or one.time - start < max(min_scene_len, 1e-6) or end - one.time < max(min_scene_len, 1e-6):
             continue
-        if all(abs(one.time - other.time) >= max(min_scene_len, 1e-6) and not _inside(one, other) for other in chosen):
+        if all(abs(one.time - other.time) >= max(min_scene_len, 1e-6) and not _inside(one, other) and not _seen_in(one, other) for other in chosen):
             chosen.append(one)
     return sorted(chosen, key=lambda c: c.time)
 
@@ -40,6 +40,11 @@ def _inside(one: Candidate, other: Candidate) -> bool:
     """Does one of the two stand in the other's transition?"""
     return any(a.transition_start is not None and a.transition_start - BESIDE < b.time < a.transition_end + BESIDE
                for a, b in ((one, other), (other, one)))  # fmt: skip
+
+
+def _seen_in(one: Candidate, other: Candidate) -> bool:
+    """Was the gradual `one` noticed on a frame of the other's transition? Then it was that, whatever was read beside it."""
+    return one.transition not in (None, "cut") and other.transition_start is not None and other.transition_start <= one.look <= other.transition_end
 
 
 def scenes_of(
