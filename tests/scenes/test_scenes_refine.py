@@ -176,6 +176,13 @@ def test_what_is_noticed_inside_a_stronger_transition_is_that_transition():
     assert marking.choose([early, fade], 1.0, 0.6, 0.0, 30.0) == [early, fade]
 
 
+def test_of_cuts_in_quick_succession_as_many_stay_as_can():
+    cuts = [Candidate(t, t, score, "cut") for t, score in ((2.0, 2.1), (2.45, 3.0), (2.9, 1.9), (3.4, 3.1))]
+    assert [c.time for c in marking.choose(cuts, 1.0, 0.6, 0.0, 9.0)] == [2.0, 2.9]
+    unsure = [Candidate(2.0, 2.0, 1.2, "cut"), *cuts[1:]]
+    assert [c.time for c in marking.choose(unsure, 1.0, 0.6, 0.0, 9.0)] == [2.45, 3.4]
+
+
 def test_a_flash_is_no_cut_and_does_not_draw_one_to_itself():
     a, b = picture(1, (45, 80), 5), picture(2, (45, 80), 5)
     flash = np.full_like(a, 255)
