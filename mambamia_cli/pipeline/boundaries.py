@@ -1,5 +1,6 @@
 """A second look at a video where its scenes may change: candidates at the sampling rate -> exact frames."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -38,7 +39,7 @@ def refine(
     The file is read only around what was not `seen` while it was looked at.
 
     What is found also speaks: the score of a cut seen between two frames rises by `rule.confirmed` * (1 - stays^2) thresholds,
-    and that of a candidate at which no transition is seen falls by `rule.unfound`.
+    and that of a candidate at which no transition is seen falls by `rule.unfound`. A dissolve's rises as its detail sinks.
     """
 
     def find(windows: dict[int, Window], sharp: Collection[int]) -> dict[int, Turn | None]:
@@ -47,7 +48,7 @@ def refine(
             turns[i] = turn_at(frames, moments, times, i, i in sharp, rule)
         return turns
 
-    turns = search(times, at, evidence, find, rule)
+    turns = _whole(search(times, at, evidence, find, rule), rule)
     return [_candidate(float(times[i]), max(0.0, float(score[i]) + threshold * _told(turns[i], i, evidence, rule)), turns[i]) for i in at]
 
 
@@ -76,7 +77,25 @@ def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule
     if turn is None:
         return -rule.unfound
     stays = float(np.nan_to_num(evidence.stays[i], nan=1.0))
+    if turn.kind == "dissolve" and turn.dip is not None:
+        sinks = float(np.clip((turn.dip - rule.sinks[0]) / rule.sinks[1], -1, 1))
+        return rule.melted[0] * sinks * (1 - stays * stays) if sinks > 0 else rule.melted[1] * sinks
     return rule.confirmed * (1 - stays * stays) if turn.kind == "cut" else 0.0
+
+
+def _whole(turns: dict[int, Turn | None], rule: RefineRule) -> dict[int, Turn | None]:
+    """Of two readings of one dissolve, found from different frames, the wider holds for both."""
+    sure = {i: t for i, t in turns.items() if t is not None and t.kind == "dissolve" and (t.dip or 0) >= sum(rule.sinks)}
+    order = sorted(sure.values(), key=lambda t: t.start)
+    starts = [t.start for t in order]
+
+    def widest(turn: Turn) -> Turn:
+        """Among those that cover most of it."""
+        beside = order[bisect_left(starts, turn.start - rule.longest) : bisect_right(starts, turn.end)]
+        covers = [t for t in beside if min(t.end, turn.end) - max(t.start, turn.start) > (turn.end - turn.start) / 2]
+        return max([turn, *covers], key=lambda t: t.end - t.start)
+
+    return {**turns, **{i: widest(t) for i, t in sure.items()}}
 
 
 def _sharp(at: Sequence[int], evidence: Evidence | None) -> set[int]:
@@ -84,7 +103,7 @@ def _sharp(at: Sequence[int], evidence: Evidence | None) -> set[int]:
     if evidence is None:
         return set()
     seen = EvidenceRule()
-    return {i for i in at if evidence.gone[i] >= seen.cut and evidence.mixed[i] < seen.dissolve and evidence.faded[i] < seen.fade}
+    return {i for i in at if (evidence.gone[i] >= seen.cut or evidence.swapped[i] > seen.swap) and evidence.mixed[i] < seen.dissolve and evidence.faded[i] < seen.fade}
 
 
 def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: RefineRule) -> dict[int, Window]:

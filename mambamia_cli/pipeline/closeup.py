@@ -67,7 +67,7 @@ class CloseUp:
         if settled <= self._settled or not fits(times[-500:]):
             return
         first = max(0, self._settled - 2 * half - 32)  # scores of the first `half` of a slice are judged by other frames
-        known = Evidence(*(part[first : len(times)] for part in (evidence.gone, evidence.stays, evidence.mixed, evidence.faded)))
+        known = evidence.part(first, len(times))
         score = combine(peaks.scores(delta[first:], times[first:], self._rule), self._rule.threshold, known)
         sure = 0 if first == 0 else half + 1
         at = [first + i for i in marking.candidates_of(score, times[first:], marking.LOWEST * self._rule.threshold) if i >= sure]

@@ -20,12 +20,17 @@ measured for every looked-at frame i; each names one way in which an editor chan
     stays  The least share of the standing blocks of i-k that are still there in i+k-1, k = 2 .. 4: near 1, both sides show
            the same picture, and whatever delta saw between them (a flash, an addition, a gesture) was no change of scene.
 
+    swapped  Slides of few words: how many blocks lose at one moment what they showed, in a picture that stands still before
+           and after it. See swap.py.
+
 `gone` and `stays` are NaN where too little stands still to tell.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
+
+from mambamia_cli.scenes import swap
 
 GRID, BLOCK = 14, 8
 SIDE = GRID * BLOCK
@@ -36,6 +41,9 @@ REACH = 3
 SPANS = (2, 3, 4, 5)
 """Frames on each side that a gradual transition is explained by: half a second to two and a half at 4 frames a second."""
 
+BEHIND = AHEAD = max(SPANS[-1], swap.BEFORE + 1, swap.AFTER + 1)
+"""Frames on each side that the numbers of a frame are made of."""
+
 DIM = 0.15
 """A block whose structure shrinks below this part of its strength has vanished, not been dimmed."""
 
@@ -44,18 +52,27 @@ DOUBT = 0.6
 
 STAYS = (2, 3, 4)
 
+SINKS, PAN, DIP = 0.5, 0.15, 0.5
+"""What the sinking of contrast by DIP (that of a dissolve between unlike pictures) adds to `mixed`: SINKS for each part of it
+beyond PAN, that of a slow pan."""
+
 FEWEST = 3
 """Standing blocks below which nothing is said of what is gone."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """(m,) each, at most 1; see the module's text."""
+    """(m,) each, at most 1 but for `swapped`; see the module's text."""
 
     gone: np.ndarray
     stays: np.ndarray
     mixed: np.ndarray
     faded: np.ndarray
+    swapped: np.ndarray
+
+    def part(self, begin: int, end: int) -> "Evidence":
+        """Of the frames [begin, end)."""
+        return Evidence(*(getattr(self, f.name)[begin:end] for f in fields(self)))
 
 
 class EvidenceStream:
@@ -63,6 +80,7 @@ class EvidenceStream:
 
     def __init__(self) -> None:
         self._blocks = np.empty((0, GRID * GRID, BLOCK * BLOCK), np.float32)  # (k, 196, 64), means removed
+        self._ink = np.empty_like(self._blocks)  # the same with their medians removed
         self._mean = np.empty((0, GRID * GRID), np.float32)  # (k, 196)
         self._done = 0  # of the frames held, those whose numbers are given out
         self._parts: list[tuple[np.ndarray, ...]] = []
@@ -71,7 +89,8 @@ class EvidenceStream:
         """frames (m, H, W, 3) uint8, those that follow the ones already pushed."""
         blocks, mean = describe(frames)
         self._blocks, self._mean = np.concatenate([self._blocks, blocks]), np.concatenate([self._mean, mean])
-        self._measure(len(self._mean) - SPANS[-1])
+        self._ink = np.concatenate([self._ink, swap.ink_of(blocks)])
+        self._measure(len(self._mean) - AHEAD)
 
     def finish(self) -> Evidence:
         self._measure(len(self._mean))
@@ -79,7 +98,7 @@ class EvidenceStream:
 
     def so_far(self) -> Evidence:
         """Of the frames whose numbers no later frame can change. May be asked while another thread pushes."""
-        empty = (np.empty(0),) * 4
+        empty = (np.empty(0),) * len(fields(Evidence))
         return Evidence(*(np.concatenate(parts) for parts in zip(empty, *tuple(self._parts), strict=True)))
 
     def _measure(self, until: int) -> None:
@@ -89,11 +108,13 @@ class EvidenceStream:
         here = np.arange(self._done, until)
         norms = np.sqrt(np.einsum("nqp,nqp->nq", self._blocks, self._blocks))  # (k, 196)
         gone = self._gone(here, norms)
+        swapped = swap.swapped(here, self._blocks, self._ink, self._mean, norms, SIGMA * BLOCK)
         if not self._parts:
-            gone[0] = 0.0  # nothing stands before the first frame
-        self._parts.append((gone, self._stays(here, norms), *self._gradual(here, norms)))
-        drop = max(0, until - SPANS[-1])
-        self._blocks, self._mean, self._done = self._blocks[drop:], self._mean[drop:], until - drop
+            gone[0] = swapped[0] = 0.0  # nothing stands before the first frame
+        self._parts.append((gone, self._stays(here, norms), *self._gradual(here, norms), swapped))
+        drop = max(0, until - BEHIND)
+        self._blocks, self._ink, self._mean = self._blocks[drop:], self._ink[drop:], self._mean[drop:]
+        self._done = until - drop
 
     def _gone(self, here: np.ndarray, norms: np.ndarray) -> np.ndarray:
         """here (n,) indices of held frames; norms (k, 196) of their blocks -> (n,)."""
@@ -143,7 +164,9 @@ class EvidenceStream:
             explained = (with_a**2 + with_b**2 - 2 * with_a * with_b * sides) / rest
             both = ((with_a - with_b * sides) / rest > PART) & ((with_b - with_a * sides) / rest > PART)
             unlike = 1 - np.maximum(sides, 0)
-            mixed = np.maximum(mixed, np.where(whole & both, explained * unlike, 0))
+            # Two pictures that share the screen have less contrast than either alone; a moving one keeps its own.
+            dip = np.clip(1 - 2 * own**2 / (size_a**2 + size_b**2), -1, DIP)
+            mixed = np.maximum(mixed, np.where(whole & both, explained * unlike + SINKS * (dip - PAN), 0))
             darker = 1 - light[here] / np.maximum(np.minimum(light[a], light[b]), 1)
             brighter = 1 - (255 - light[here]) / np.maximum(255 - np.maximum(light[a], light[b]), 1)
             sunk = (1 - own / np.minimum(size_a, size_b)) * np.clip(2 * np.maximum(darker, brighter), 0, 1)
@@ -185,7 +208,8 @@ def describe(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class EvidenceRule:
     """How the contrast of delta and the evidence come to one score. `*_slope` is the half-width of the zone of doubt.
 
-        e     = max((gone - cut) / cut_slope, (mixed - dissolve) / dissolve_slope, (faded - fade) / fade_slope)
+        e     = max((gone - cut) / cut_slope, (mixed - dissolve) / dissolve_slope, (faded - fade) / fade_slope,
+                    (swapped - swap) / swap_slope)
         e     = clip(e, - (doubt + (2 - doubt) * stays), 2)     (and a fiftieth of what is beyond 2)
         own   = contrast / threshold, at most 2
         score = max(0, 1 + (own - 1 + e) / 2) * threshold
@@ -197,10 +221,12 @@ class EvidenceRule:
 
     cut: float = 0.25
     cut_slope: float = 0.1
-    dissolve: float = 0.65
+    dissolve: float = 0.61
     dissolve_slope: float = 0.06
     fade: float = 0.35
     fade_slope: float = 0.1
+    swap: float = 2.5
+    swap_slope: float = 1.5
     doubt: float = 0.5
 
 
@@ -209,6 +235,7 @@ def combine(contrast: np.ndarray, threshold: float, evidence: Evidence, rule: Ev
     if threshold <= 0:
         return contrast
     gradual = np.maximum((evidence.mixed - rule.dissolve) / rule.dissolve_slope, (evidence.faded - rule.fade) / rule.fade_slope)
+    gradual = np.maximum(gradual, (evidence.swapped - rule.swap) / rule.swap_slope)
     sure = np.fmax((evidence.gone - rule.cut) / rule.cut_slope, gradual)  # (m,)
     lowest = -(rule.doubt + (2 - rule.doubt) * np.clip(np.nan_to_num(evidence.stays), 0, 1))
     # Beyond 2 it grows only so much that of two frames the surer one stays the higher.

@@ -15,6 +15,9 @@ MIN_SCENE_LEN = 0.6
 LOWEST = 0.6
 """Candidates are looked at down to this part of the threshold, so that a lower one can be tried on the record."""
 
+SURE = 1.5
+"""Times the threshold: cuts from there on are equally sure."""
+
 BESIDE = 0.1
 """Seconds around a gradual transition within which no second marker stands."""
 
@@ -26,20 +29,44 @@ def candidates_of(score: np.ndarray, times: np.ndarray, lowest: float) -> list[i
 
 def choose(candidates: Sequence[Candidate], threshold: float, min_scene_len: float, start: float, end: float) -> list[Candidate]:
     """The candidates that open a scene, in order of time. Strongest first, each silences those closer than
-    `min_scene_len` seconds to it and those within its transition; no scene at the start or the end is shorter either."""
+    `min_scene_len` seconds to it and those within its transition, or seen in it; no scene at the start or the end
+    is shorter either. Of sure cuts in quick succession the earliest comes first: that keeps the most of them."""
     chosen: list[Candidate] = []
-    for one in sorted(candidates, key=lambda c: (-c.score, c.time)):
+    ranks = _ranks(candidates, SURE * threshold, min_scene_len)
+    for _, one in sorted(zip(ranks, candidates, strict=True), key=lambda pair: (-pair[0], pair[1].time)):
         if one.score < max(threshold, 1e-9) or one.time - start < max(min_scene_len, 1e-6) or end - one.time < max(min_scene_len, 1e-6):
             continue
-        if all(abs(one.time - other.time) >= max(min_scene_len, 1e-6) and not _inside(one, other) for other in chosen):
+        if not any(
+            abs(one.time - other.time) < max(min_scene_len, 1e-6) or _inside(one, other) or _seen_in(one, other) for other in chosen
+        ):
             chosen.append(one)
     return sorted(chosen, key=lambda c: c.time)
+
+
+def _ranks(candidates: Sequence[Candidate], sure: float, min_scene_len: float) -> list[float]:
+    """The candidates' scores; of cuts that reach `sure` and follow one another within `min_scene_len` seconds, the chain's highest."""
+    ranks = [one.score for one in candidates]
+    chain: list[int] = []
+    for i in sorted((i for i, c in enumerate(candidates) if c.transition == "cut" and c.score >= sure), key=lambda i: candidates[i].time):
+        if chain and candidates[i].time - candidates[chain[-1]].time >= min_scene_len:
+            chain = []
+        chain.append(i)
+        for j in chain:
+            ranks[j] = max(ranks[j], ranks[i], ranks[chain[0]])
+    return ranks
 
 
 def _inside(one: Candidate, other: Candidate) -> bool:
     """Does one of the two stand in the other's transition?"""
     return any(a.transition_start is not None and a.transition_start - BESIDE < b.time < a.transition_end + BESIDE
                for a, b in ((one, other), (other, one)))  # fmt: skip
+
+
+def _seen_in(one: Candidate, other: Candidate) -> bool:
+    """Was the gradual `one` noticed on a frame of the other's transition? Then it was that, whatever was read beside it."""
+    if one.transition in (None, "cut") or other.transition_start is None:
+        return False
+    return other.transition_start <= one.look <= other.transition_end
 
 
 def scenes_of(

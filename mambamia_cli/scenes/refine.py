@@ -11,7 +11,7 @@ again; lines through its fall and its rise say when it was whole and when it was
 pictures, as slides are, a transition lasts as long as anything changes. In any other dissolve or wipe each
 frame j is regressed on a frame A before and a frame B after, f_j ~ w_a A + w_b B (intercept and brightness removed), and
 u_j = w_b / (w_a + w_b) is its place on the way. The line through u in [0.15, 0.85] gives start (u = 0) and end (u = 1); with
-A and B taken just outside them it is drawn once more. Halfway through a dissolve most pixels lie between A's and B's, in a
+A and B taken just outside them it is drawn once more. Frames are made coarse for this, so that pans and zooms count little. Halfway through a dissolve most pixels lie between A's and B's, in a
 wipe few do. The marker stands in the middle of a dissolve or wipe, and of the dark (or white) of a fade.
 """
 
@@ -22,6 +22,9 @@ import numpy as np
 
 SIZE = (45, 80)
 """Height and width that the frames are looked at in."""
+
+COARSE, DETAIL = (9, 10), 5
+"""Pixels (down, across) that are one where the place on the way is measured, and the side of the blocks whose detail is."""
 
 ACROSS, WAY = 3, 6
 """Frames on each side of a cut that are compared across it, and that its part of the way is measured on."""
@@ -44,18 +47,22 @@ class RefineRule:
     quiet: float = 14.0  # range within which a pixel stands still
     confirmed: float = 0.6  # thresholds added to the score of a cut that every frame was looked at for, if nothing stays
     unfound: float = 0.5  # thresholds taken off where every frame shows no transition
+    melted: tuple[float, float] = (0.5, 0.15)  # thresholds added for a dissolve whose detail sinks, if nothing stays; taken off where it does not
+    sinks: tuple[float, float] = (0.2, 0.15)  # the dip that says neither, and how far from it both count whole
     longest: float = 3.2  # a longer transition is not believed
 
 
 @dataclass(frozen=True)
 class Turn:
     """What a marker became: [start, end] of the transition in seconds, and its kind: cut, dissolve, wipe, fade-black or
-    fade-white. `time` is where the scene opens; for a cut all three times are that of the new scene's first frame."""
+    fade-white. `time` is where the scene opens; for a cut all three times are that of the new scene's first frame.
+    `dip`: by how much the picture's detail sinks halfway, about a half in a dissolve; None where that says nothing, as between slides, where a bullet may appear as softly."""
 
     start: float
     end: float
     kind: str
     time: float
+    dip: float | None = None
 
 
 def find_cut(frames: np.ndarray, times: Sequence[float], low: float, high: float, rule: RefineRule = RefineRule()) -> Turn | None:
@@ -182,7 +189,9 @@ def _kind(x: np.ndarray, first: int, middle: int, last: int, rule: RefineRule) -
 def _mixture(x: np.ndarray, times: np.ndarray, around: float, rule: RefineRule) -> Turn | None:
     """A dissolve or wipe: x (k, P), times (k,)."""
     first, last, line = 0, len(x) - 1, None
-    x = x - x.mean(1, keepdims=True)
+    fine = x
+    if x.shape[1] == SIZE[0] * SIZE[1] * 3:
+        x = _coarse(x)
     for _ in range(3):
         place = _places(x, first, last)  # (k,)
         drawn = _line(place, times, first, last, around, rule.fit)
@@ -197,9 +206,25 @@ def _mixture(x: np.ndarray, times: np.ndarray, around: float, rule: RefineRule) 
     if line is None:
         return None
     middle = int(np.argmin(np.abs(times - (line[0] + line[1]) / 2)))
-    if not (np.abs(x[first] - x[last]) > 30).any():
+    if not (np.abs(fine[first] - fine[last]) > 30).any():
         return None
-    return Turn(*line, _kind(x, first, middle, last, rule), (line[0] + line[1]) / 2)
+    return Turn(*line, _kind(fine, first, middle, last, rule), (line[0] + line[1]) / 2, _dip(fine, first, middle, last))
+
+
+def _coarse(x: np.ndarray) -> np.ndarray:
+    """x (k, P) -> the means of COARSE pixels: what a pan or a zoom hardly changes, and a dissolve does. (k, P / 90)"""
+    (high, wide), (down, across) = SIZE, COARSE
+    return x.reshape(len(x), high // down, down, wide // across, across, 3).mean((2, 4)).reshape(len(x), -1)
+
+
+def _dip(x: np.ndarray, first: int, middle: int, last: int) -> float:
+    """By how much the detail of frame `middle` is weaker than that of frames `first` and `last`: half in a dissolve, whose
+    pictures share the screen; nothing in what moves, however it moves. Each block of DETAIL pixels weighs by its own strength."""
+    (high, wide), side = SIZE, DETAIL
+    y = x[[first, middle, last]].reshape(3, high // side, side, wide // side, side, 3)
+    power = ((y - y.mean((2, 4), keepdims=True)) ** 2).mean((2, 4)).sum(-1)  # (3, rows, columns)
+    a, m, b = ((part / (power.sum(0) + 60)).sum() for part in power)
+    return float(1 - 2 * m / max(a + b, 1e-6))
 
 
 def _places(x: np.ndarray, first: int, last: int) -> np.ndarray:

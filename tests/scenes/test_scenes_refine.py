@@ -3,13 +3,15 @@
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from mambamia_cli.pipeline import boundaries
+from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import evidence, marking, peaks
 from mambamia_cli.scenes.evidence import EvidenceStream
-from mambamia_cli.scenes.refine import find_cut, find_gradual
+from mambamia_cli.scenes.refine import RefineRule, Turn, find_cut, find_gradual
 from mambamia_cli.video import SampleSpec, open_frames
 from mambamia_cli.video.windows import open_windows
 
@@ -109,6 +111,78 @@ def test_a_wipe_is_told_from_a_dissolve():
     assert turn.kind == "wipe" and turn.time == pytest.approx(1.2, abs=0.08)
 
 
+def panned(seed, seconds, *, fps=25, pace=40.0, size=(224, 224)):
+    """A photograph-like picture, smooth at many scales, that moves `pace` pixels a second: (seconds * fps, H, W, 3) uint8."""
+    rng, wide = np.random.default_rng(seed), size[1] + int(pace * seconds) + 2
+    whole = np.zeros((size[0], wide, 3), np.float32)
+    for cell in (64, 32, 16, 8):
+        grid = rng.normal(0, cell / 3, (size[0] // cell + 2, wide // cell + 2, 3)).astype(np.float32)
+        whole += cv2.resize(grid, (wide, size[0]), interpolation=cv2.INTER_CUBIC)
+    whole = np.clip(whole + rng.uniform(90, 160, 3), 0, 255)
+    cut = [int(pace * i / fps) for i in range(int(seconds * fps))]
+    return np.stack([whole[:, x : x + size[1]] for x in cut]).astype(np.uint8)
+
+
+def melted(a, b, first, frames):
+    """Film a, from frame `first` on mixed with b for so many frames, then b."""
+    u = np.clip((np.arange(len(a)) - first) / frames, 0, 1)[:, None, None, None]
+    return (a * (1 - u) + b * u).astype(np.uint8)
+
+
+def test_a_dissolve_of_moving_pictures_is_told_from_a_pan_by_the_detail_that_sinks():
+    """What two pictures explain of a third is little when all move, in a pan not less."""
+    film = melted(panned(1, 9, pace=14), panned(2, 9, pace=14), 100, 35)
+    stream = EvidenceStream()
+    stream.push(film[::6])
+    known = stream.finish()
+    middle, moves = slice(18, 21), np.r_[3:12, 29:34]
+    assert known.mixed[middle].max() > evidence.EvidenceRule().dissolve > known.mixed[moves].max() + 0.1
+
+
+def test_a_dissolve_of_moving_pictures_is_placed_by_what_motion_hardly_changes():
+    film = melted(panned(1, 5, pace=24), panned(2, 5, pace=0), 50, 30)
+    small = np.stack([cv2.resize(f, (80, 45), interpolation=cv2.INTER_AREA) for f in film])
+    turn = find_gradual(small, np.arange(len(small)) / 25, 2.3)
+    assert turn.kind == "dissolve" and turn.time == pytest.approx(2.6, abs=0.03) and turn.dip > 0.35
+    pan = np.stack([cv2.resize(f, (80, 45), interpolation=cv2.INTER_AREA) for f in panned(3, 5, pace=12)])
+    turn = find_gradual(pan, np.arange(len(pan)) / 25, 2.3)
+    assert turn is None or turn.dip < 0.2
+
+
+def gradual(start, end, dip):
+    return Turn(start, end, "dissolve", (start + end) / 2, dip)
+
+
+def test_two_readings_of_one_dissolve_become_the_wider():
+    wide, narrow, pan = gradual(2.0, 3.8, 0.5), gradual(3.2, 3.8, 0.45), gradual(3.0, 6.0, 0.05)
+    cut = Turn(3.5, 3.5, "cut", 3.5)
+    assert boundaries._whole({8: wide, 9: narrow, 10: pan, 11: cut, 12: None}, RefineRule()) == {8: wide, 9: wide, 10: pan, 11: cut, 12: None}
+
+
+def test_a_dissolve_whose_detail_sinks_is_surer_and_one_whose_does_not_less_sure():
+    stays = evidence.Evidence(*(np.zeros(3) for _ in range(5)))
+    rule = RefineRule()
+    told = [boundaries._told(gradual(1.0, 2.0, dip), 1, stays, rule) for dip in (0.5, 0.2, 0.0, None)]
+    assert told == [rule.melted[0], pytest.approx(0), -rule.melted[1], 0.0]
+    stays.stays[:] = 1.0  # a bullet that appears softly
+    assert boundaries._told(gradual(1.0, 2.0, 0.5), 1, stays, rule) == 0.0
+
+
+def test_what_is_noticed_inside_a_stronger_transition_is_that_transition():
+    fade = Candidate(16.2, 16.0, 2.5, "fade-black", 15.3, 17.1)
+    pan = Candidate(14.5, 15.5, 1.4, "dissolve", 13.8, 15.2)
+    assert marking.choose([pan, fade], 1.0, 0.6, 0.0, 30.0) == [fade]
+    early = Candidate(14.5, 14.5, 1.4, "dissolve", 13.8, 15.1)
+    assert marking.choose([early, fade], 1.0, 0.6, 0.0, 30.0) == [early, fade]
+
+
+def test_of_cuts_in_quick_succession_as_many_stay_as_can():
+    cuts = [Candidate(t, t, score, "cut") for t, score in ((2.0, 2.1), (2.45, 3.0), (2.9, 1.9), (3.4, 3.1))]
+    assert [c.time for c in marking.choose(cuts, 1.0, 0.6, 0.0, 9.0)] == [2.0, 2.9]
+    unsure = [Candidate(2.0, 2.0, 1.2, "cut"), *cuts[1:]]
+    assert [c.time for c in marking.choose(unsure, 1.0, 0.6, 0.0, 9.0)] == [2.45, 3.4]
+
+
 def test_a_flash_is_no_cut_and_does_not_draw_one_to_itself():
     a, b = picture(1, (45, 80), 5), picture(2, (45, 80), 5)
     flash = np.full_like(a, 255)
@@ -138,12 +212,34 @@ def test_a_bullet_is_refused_and_a_new_slide_is_kept_whatever_delta_says(tmp_pat
         assert [c.time for c in refined(path, delta_at)] == [6.0]
 
 
+@pytest.mark.parametrize("soft", [0, 12])
+def test_a_slide_of_few_words_makes_way_for_another_though_all_else_stays(tmp_path, soft):
+    def bare(row, seed):
+        """One short line beside a frame, a logo and a picture, which every slide has."""
+        frame = np.full((224, 224, 3), 230, np.uint8)
+        frame[:, :8] = frame[216:] = 90
+        frame[120:200, 120:200] = picture(7, (80, 80), 8)
+        bars = np.random.default_rng(seed).integers(0, 2, 16).repeat(4).astype(bool)
+        frame[row : row + 12, 30:94][:, bars] = 30
+        return frame
+
+    slides = [bare(40, 1), bare(48, 2), bare(96, 3)]
+    added = np.minimum(slides[2], bare(110, 4))  # a bullet close below: no boundary
+    frames, shown = [], [slides[0], slides[1], slides[2], added]
+    for a, b in zip(shown, [*shown[1:], added], strict=True):
+        frames += [a] * (62 - soft) + [dissolve(a, b, (i + 1) / (soft + 1)) for i in range(soft)]
+    found = refined(write(tmp_path / "few.mp4", frames))
+    middle = (62 - soft / 2) / 25
+    assert [c.time for c in found] == pytest.approx([middle, middle + 62 / 25], abs=0.05)
+
+
 def test_evidence_does_not_depend_on_the_chunk_size():
     noise = np.random.default_rng(5).integers(0, 90, (40, 112, 112, 3))
-    frames = np.stack([np.roll(picture(i // 9, (112, 112), 4) // 2, i, 1) + noise[i] for i in range(40)]).astype(np.uint8)
+    frames = [np.roll(picture(i // 9, (112, 112), 4) // 2, i, 1) + noise[i] for i in range(40)]
+    frames = np.stack(frames + [slide([(8 + 30 * (i // 10), i // 10)], (112, 112)) for i in range(30)]).astype(np.uint8)
     whole, parts = EvidenceStream(), EvidenceStream()
     whole.push(frames)
-    for at in range(0, 40, 7):
+    for at in range(0, 70, 7):
         parts.push(frames[at : at + 7])
     known = whole.finish()
     assert all(np.nanstd(values) > 0 for values in vars(known).values())
@@ -160,8 +256,6 @@ def test_windows_give_every_frame_once_in_each_window_and_may_overlap(numbered):
 
 
 def test_without_refinement_the_choice_is_that_of_the_peak_rule():
-    from mambamia_cli.records import Candidate
-
     rng = np.random.default_rng(3)
     times, delta = np.arange(400) / 4, rng.gamma(1.0, 1.0, 400)
     rule = peaks.PeakRule()

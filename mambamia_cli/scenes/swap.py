@@ -1,0 +1,71 @@
+"""What a display swaps at one moment: the few words of a slide that make way for others, whatever else stays. No torch.
+
+A slide with a line or two of text has little to lose: the frame, the logo and the speaker's window that stay beside it are
+most of the standing picture, so the share that vanishes (`gone` in evidence.py) is small. But where a picture stands still,
+nothing that it shows ever vanishes by a bullet that appears or by a speaker who moves. So the blocks are counted that
+
+- stand still before frame i (from i-5 to i-3) and after it (from i+2 to i+5): nothing of a moving picture does,
+- lose their ink, the strokes that stand out of the block's ground, between i-3 and i+2. The correlation is weighted by the ink
+  that was there, so that ink which joins it takes nothing away,
+- and lose it within a frame of i, all at once.
+
+The count is damped where less than most of the picture stands still: there a few blocks may do all this by chance.
+"""
+
+import numpy as np
+
+BEFORE, REF, PAST, AFTER = 5, 3, 2, 5
+"""Frames: still from i-BEFORE to i-REF and from i+PAST to i+AFTER; half a second to each side for a soft change."""
+
+ALIKE, STILL = 0.5, 0.985
+"""Correlations: above ALIKE the ink is still there, above STILL the block has not moved."""
+
+STEP = 2.0
+"""Grey values, mean of a block's pixels, that a still block changes by from frame to frame at most; more where its contrast is strong."""
+
+FAINT = 0.15
+"""Ink of less than this part of what was there is noise."""
+
+RESTS = (0.4, 0.7)
+"""Share of the standing blocks that stand still before and after: below the first the count is nothing, above the second whole."""
+
+
+def ink_of(blocks: np.ndarray) -> np.ndarray:
+    """blocks (m, q, p) with their means removed -> with their medians removed: the ground of text is 0."""
+    return blocks - np.median(blocks, axis=-1, keepdims=True)
+
+
+def swapped(here: np.ndarray, blocks: np.ndarray, ink: np.ndarray, mean: np.ndarray, norms: np.ndarray, sigma: float) -> np.ndarray:
+    """Blocks swapped about each of the frames `here` (n,), increasing by one: -> (n,) float.
+
+    blocks (k, q, p) with means removed, their ink (k, q, p), means and norms (k, q); sigma: norm from which a block stands.
+    """
+    last = len(mean) - 1
+    around = np.clip(np.arange(here[0] - 1, here[-1] + 2), 0, last)  # one frame more on each side
+    at = {k: np.clip(around + k, 0, last) for k in (-BEFORE, -REF, -1, 0, PAST, AFTER)}
+    stood = norms[at[-REF]] > sigma  # (n + 2, q)
+    still = _rests(at[-BEFORE], at[-REF], blocks, mean, norms) & _rests(at[PAST], at[AFTER], blocks, mean, norms)
+    lost = stood & still & ~_shows(at[-REF], at[PAST], ink)
+    now = lost & _shows(at[-REF], at[-1], ink) & ~_shows(at[-REF], at[0], ink)  # the last it was seen is the frame before
+    about = now[:-2] | now[1:-1] | now[2:]  # (n, q)
+    count = (lost[1:-1] & about).sum(1)
+    rests = (stood & still)[1:-1].sum(1) / np.maximum(stood[1:-1].sum(1), 1)
+    return count * np.clip((rests - RESTS[0]) / (RESTS[1] - RESTS[0]), 0, 1)
+
+
+def _rests(a: np.ndarray, b: np.ndarray, blocks: np.ndarray, mean: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Do the blocks stand still from frames a (n,) to frames b (n,)? -> (n, q) bool"""
+    pixels = blocks.shape[-1]
+    size = np.maximum(norms[a], norms[b])  # (n, q)
+    moved = np.einsum("nqp,nqp->nq", blocks[a] - blocks[b], blocks[a] - blocks[b])
+    flat = np.sqrt(moved / pixels) <= STEP
+    return (np.abs(mean[a] - mean[b]) <= STEP + size / np.sqrt(pixels) / 4) & (flat | (moved <= 2 * (1 - STILL) * size * size))
+
+
+def _shows(a: np.ndarray, b: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """Is the ink of frames a (n,) still in frames b (n,)? -> (n, q) bool"""
+    x, y = ink[a], ink[b]
+    weight = np.abs(x)
+    own, other = np.einsum("nqp,nqp,nqp->nq", weight, x, x), np.einsum("nqp,nqp,nqp->nq", weight, y, y)
+    both = np.einsum("nqp,nqp,nqp->nq", weight, x, y)
+    return (both >= ALIKE * np.sqrt(own * other)) & (other >= FAINT**2 * own)
