@@ -252,7 +252,7 @@ class _Every:
     """All frames in small, since the last chunk."""
 
     def __init__(self, size: tuple[int, int], info: VideoInfo):
-        self._size, self._scaler = size, Scaler(size, info.orientation, thumbnail=True)
+        self._size, self._scaler = size, Scaler(size, info.orientation)
         self._pictures: list[np.ndarray] = []
         self._times: list[Fraction] = []
 

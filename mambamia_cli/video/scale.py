@@ -15,31 +15,28 @@ _MATRIX = {
     10: Colorspace.BT2020,
 }
 _HD_LINES = 720  # from here on, a picture that does not say has BT.709 colours, below it BT.601
-_ENOUGH_LINES = 4  # lines of a frame that make one of a thumbnail
 
 
 class Scaler:
     """`into(frame, out)` writes a frame, upright, into `out` (H, W, 3) uint8 RGB of the size given at the start.
 
     An interlaced frame is shown by one of its fields, so that movement leaves no comb.
-    thumbnail: every second line is passed over, and of these again, as long as enough are left: libswscale's work grows with
-    the lines it reads, and 4 to 8 of them average out as well as 16.
     """
 
-    def __init__(self, size: tuple[int, int], orientation: tuple[bool, bool, bool], *, thumbnail: bool = False):
-        self.orientation, self._thumbnail = orientation, thumbnail
+    def __init__(self, size: tuple[int, int], orientation: tuple[bool, bool, bool]):
+        self.orientation = orientation
         height, width = size
         self.stored = (width, height) if orientation[0] else (height, width)  # before it is turned
         self._reformatter = VideoReformatter()
         self._field: tuple | None = None  # (what the graph was made for, graph)
 
     def into(self, frame, out: np.ndarray) -> None:
+        if frame.interlaced_frame:
+            frame = self._one_field(frame)
         height, width = self.stored
         matrix = _MATRIX.get(frame.colorspace)
         if matrix is None:
             matrix = Colorspace.ITU709 if frame.height >= _HD_LINES else Colorspace.ITU601
-        if halvings := self._halvings(frame):
-            frame = self._fewer_lines(frame, halvings)
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
         rgb = self._reformatter.reformat(
             frame,
@@ -61,27 +58,17 @@ class Scaler:
             picture = picture.transpose(1, 0, 2)
         out[:] = picture[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
-    def _halvings(self, frame) -> int:
-        """How often half of a frame's lines are passed over."""
-        count = int(frame.interlaced_frame)
-        while self._thumbnail and frame.height >> (count + 1) >= _ENOUGH_LINES * self.stored[0]:
-            count += 1
-        return count
-
-    def _fewer_lines(self, frame, halvings: int):
-        """The top field of a frame, or the top field of that, and so on: every 2nd, 4th ... line, taken without copying them."""
-        kind = (frame.width, frame.height, frame.format.name, halvings)
+    def _one_field(self, frame):
+        """The top field of an interlaced frame: half its lines, taken without copying them."""
+        kind = (frame.width, frame.height, frame.format.name)
         if self._field is None or self._field[0] != kind:
             graph = av.filter.Graph()
             source = graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
             )
-            last, sink = source, graph.add("buffersink")
-            for _ in range(halvings):
-                field = graph.add("field", "top")
-                last.link_to(field)
-                last = field
-            last.link_to(sink)
+            field, sink = graph.add("field", "top"), graph.add("buffersink")
+            source.link_to(field)
+            field.link_to(sink)
             graph.configure()
             self._field = (kind, graph)
         graph = self._field[1]
