@@ -37,6 +37,13 @@ def grey(*levels):
     return np.stack([np.full((56, 56, 3), level, np.uint8) for level in levels])
 
 
+def half_grey(*levels):
+    """Flat frames whose left half is brighter by these levels: half as far from one another as their blocks."""
+    frames = grey(*[60] * len(levels))
+    frames[:, :, :28] += np.array(levels, np.uint8)[:, None, None, None]
+    return frames
+
+
 @pytest.mark.parametrize("close", [False, True])
 def test_a_frame_that_equals_the_last_is_not_encoded_again(encoder, close):
     frames = np.random.default_rng(0).integers(0, 256, (5, 12, 8, 3), np.uint8)
@@ -81,6 +88,19 @@ def test_calm_frames_are_the_mean_of_their_neighbours(encoder):
     assert np.allclose(got[1], (truth[0] + truth[2]) / 2) and np.allclose(got[3], (truth[2] + truth[4]) / 2)
     assert np.array_equal(got[5], truth[5])  # between 113 and 190
     assert encoder.given == [5]
+
+
+def test_a_slow_stretch_is_seen_every_fourth_frame(encoder):
+    frames = half_grey(0, 3, 6, 9, 12, 80, 160)
+    close = sparing(encoder, close=True)
+    got, truth = close.encode(frames).numpy(), whole(frames)
+    assert encoder.given == [4] and close.spared == 3 and np.allclose(got, truth)
+
+
+def test_four_frames_of_which_one_is_no_mixture_are_taken_by_twos(encoder):
+    frames = half_grey(0, 3 + 3 * int(CALM), 6, 9, 12, 80)
+    got = sparing(encoder, close=True).encode(frames).numpy()
+    assert encoder.given == [5] and np.allclose(got, whole(frames))
 
 
 def test_a_flash_between_like_frames_is_encoded(encoder):

@@ -1,5 +1,6 @@
 """`mambamia scenes`: scene markers from the delta curve."""
 
+import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from mambamia_cli.records import LEVELS, ErrorRecord, ScenesRecord
 
 MARKING = "Marking"
 MIN_SCENE_LEN = "0.6s"
+SPINS = "1000"  # a twentieth of a millisecond: longer than between two of its operations
 
 
 @takes(*FRAMES, *ENGINE, *IO)
@@ -72,6 +74,9 @@ def scenes(
 def _run(videos: list[str], marking: dict[str, Any], pictures: Pictures, places: scene_files.Places, output: Output) -> int:
     options = places.options
     console = Console(quiet=options.quiet, verbose=options.verbose)
+    # A thread of torch's that has nothing to do keeps its core busy for milliseconds, in case something comes. Where another
+    # program wants that core, the compressor's last window took 20 seconds in place of 2. Read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     models = inputs.engine(options, console)
 
     def work(source: str) -> None:

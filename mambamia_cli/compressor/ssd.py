@@ -122,9 +122,10 @@ class _SSDScan(torch.autograd.Function):
         for block in reversed(blocks) if reverse else blocks:
             x_c, dt_c, B_c, C_c = (block.of(t) for t in (x, dt, B, C))  # (b, c, q, ...)
             y_c, states, state = block_forward(x_c, dt_c, A, B_c, C_c, state, reverse)
-            if D is not None:
-                y_c.addcmul_(x_c, D.to(y_c.dtype).unsqueeze(-1))
-            block.of(y).copy_(y_c)
+            if D is not None and y.dtype == y_c.dtype:
+                torch.addcmul(y_c, x_c, D.to(y_c.dtype).unsqueeze(-1), out=block.of(y))  # the skip and the copy in one pass
+            else:
+                block.of(y).copy_(y_c if D is None else y_c.addcmul_(x_c, D.to(y_c.dtype).unsqueeze(-1)))
             entering.append(states)  # (b, c, h, p, s)
         ctx.save_for_backward(x, dt, A, B, C, D, y, *entering)
         ctx.blocks, ctx.reverse = blocks, reverse

@@ -72,7 +72,7 @@ def block_forward(
 
     # Step 4. What the entering state gives: y_i += exp(log_decay_i) h_entering C_i.
     y = (C @ entering.flatten(2, 3).transpose(-1, -2)).view(b, c, -1, h, p)
-    y.mul_(torch.exp(log_decay[:, :, rows]).unsqueeze(-1)).add_(y_inside.transpose(2, 3))
+    torch.addcmul(y_inside.transpose(2, 3), y, torch.exp(log_decay[:, :, rows]).unsqueeze(-1), out=y)
     return y, entering, state
 
 
