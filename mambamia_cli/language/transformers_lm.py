@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -67,8 +67,8 @@ class TransformersLanguageModel:
         self.width = self.model.get_input_embeddings().weight.shape[1]
         self.context_length = getattr(self.model.config, "max_position_embeddings", None) or NO_LIMIT
         parameters = inspect.signature(self.model.forward).parameters
-        # State-space models name their cache differently; the object handed on is of the same kind.
-        self._cache_name = "cache_params" if "cache_params" in parameters else "past_key_values"
+        self._cache_name = cache_name(parameters)
+        self._stateful = getattr(self.model, "_is_stateful", False) or self._cache_name == "cache_params"
         self._keep = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._cache, self._turn = None, 0
         self.prefill = PREFILL
@@ -116,7 +116,7 @@ class TransformersLanguageModel:
                 cache = copy.deepcopy(self._cache)
                 rest = torch.tensor([tokens[:-1]], device=self.device)
                 # A state-space layer takes its recurrent state up in single steps only.
-                steps = rest.split(1, dim=1) if self._cache_name == "cache_params" else [rest]
+                steps = rest.split(1, dim=1) if self._stateful else [rest]
                 logits = torch.cat([self._forward(step, cache, last_only=False) for step in steps])  # (l - 1, vocab)
                 targets = torch.tensor(tokens[1:], device=logits.device)[:, None]
                 total += float(logits.log_softmax(-1).gather(1, targets).sum())
@@ -129,7 +129,7 @@ class TransformersLanguageModel:
         self._cache = None
         table = self.model.get_input_embeddings().weight
         rows = embeds.detach()[None].to(table.device, table.dtype)  # (1, l, width)
-        if self._cache_name == "cache_params":  # a state-space layer takes more than one row up from nothing only
+        if self._stateful:  # a state-space layer takes more than one row up from nothing only
             return self._forward(rows, None)[-1]
         done, logits = 0, None
         while done < rows.shape[1]:
@@ -162,6 +162,12 @@ class TransformersLanguageModel:
         if cache is None:
             self._cache = getattr(output, self._cache_name)
         return output.logits[0].float()
+
+
+def cache_name(parameters: Container[str]) -> str:
+    """What a model's forward calls its cache: "cache" from transformers 5.24 on; until then state-space models had a name of
+    their own."""
+    return next((name for name in ("cache", "cache_params") if name in parameters), "past_key_values")
 
 
 def cut_back(cache, length: int) -> None:

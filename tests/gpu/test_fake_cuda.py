@@ -48,7 +48,8 @@ WIDE = {"compressor/layers.py:_gated_and_scale", "compressor/ssd.py:ssd_scan", "
         "language/transformers_lm.py:_forward (transformers modeling_llama:forward)"}  # fmt: skip
 OFFLOADED = {"compressor/stream.py:take_in", "compressor/stream.py:_compress", "compressor/stream.py:_run_layer"}
 # Where the two memories meet: as in the docstring of pipeline/index.py, and once a question or token when answering.
-WATCHING = {"to card": {"vision/preprocess.py:normalise", "vision/preprocess.py:_on", "vision/backends.py:run"},
+RESIZED = "vision/tower.py:_run (transformers modeling_siglip2:resize_positional_embeddings)"  # transformers 5.24's, once a chunk
+WATCHING = {"to card": {"vision/preprocess.py:normalise", "vision/preprocess.py:_on", "vision/backends.py:run", RESIZED},
             "to host": {"pipeline/index.py:_with_mean", "pipeline/index.py:take", "pipeline/index.py:append"}}  # fmt: skip
 ANSWERING = {
     "to card": {"pipeline/answerers.py:prompt", "language/transformers_lm.py:embed", "language/transformers_lm.py:_read",

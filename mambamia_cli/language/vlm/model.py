@@ -21,7 +21,7 @@ from mambamia_cli.errors import OutOfMemoryError, UsageError
 from mambamia_cli.language.generation import Generation, GenerationOptions
 from mambamia_cli.language.model import free_cached, memory_guard
 from mambamia_cli.language.tokenizer import TransformersTokenizer, stop_ids_of
-from mambamia_cli.language.transformers_lm import LEAST_PREFILL, NO_LIMIT, PREFILL, REMEDY, cut_back, resolve_quant
+from mambamia_cli.language.transformers_lm import LEAST_PREFILL, NO_LIMIT, PREFILL, REMEDY, cache_name, cut_back, resolve_quant
 from mambamia_cli.language.vlm.loading import load, read_config
 from mambamia_cli.language.vlm.processing import FrameProcessor
 from mambamia_cli.models.checkpoint import Checkpoint
@@ -76,6 +76,7 @@ class VisionLanguageModel:
         tokenizer = self.processor.tokenizer
         self.tokenizer = TransformersTokenizer(tokenizer, stop_ids_of(folder, tokenizer.eos_token_id) | _stops(self.model, text))
         self._takes = inspect.signature(self.model.forward).parameters
+        self._cache_name = cache_name(self._takes)
         self._read_before: _Read | None = None
         self._placed: tuple[Shown, tuple[Tensor, int] | None] | None = None
         self._turn = 0
@@ -248,9 +249,9 @@ class VisionLanguageModel:
         """ids (l) -> logits (l or 1, vocabulary) float32. `read` gets the cache."""
         keep = {"logits_to_keep": 1} if last_only and "logits_to_keep" in self._takes else {}
         with torch.inference_mode(), memory_guard("reading the prompt or writing the answer", REMEDY):
-            output = self.model(input_ids=self._row(ids), past_key_values=cache, use_cache=True, **keep, **more)
+            output = self.model(input_ids=self._row(ids), **{self._cache_name: cache}, use_cache=True, **keep, **more)
         if read is not None:
-            read.cache = output.past_key_values
+            read.cache = getattr(output, self._cache_name)
         return output.logits[0].float()
 
 

@@ -189,8 +189,8 @@
   new ResizeObserver(axis).observe(curve);
 
   // ---- the threshold -----------------------------------------------------------------------------------------------
-  // The rule takes the strongest first, and a weaker one never changes a stronger: a higher threshold leaves exactly
-  // those scenes whose score reaches it. It cannot be lowered here, for what it would add has no picture.
+  // A higher threshold leaves those scenes whose score reaches it. It cannot be lowered here, for what it would add has no
+  // picture; for the same reason a cut that one of these silenced (see marking.choose) does not come back when that goes.
   const slider = $("threshold"), highest = Math.max(...scenes.map((s) => s.peak));
   if (data.threshold !== null && data.threshold !== undefined && highest > data.threshold && scenes.length > 2) {
     slider.min = data.threshold; slider.max = highest; slider.step = "any"; slider.value = data.threshold;
