@@ -177,9 +177,10 @@ def _shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, f
 
 
 # What a cache is made of: training material; held-out photographs with styles trained on; the same with a style never trained on.
-# Stills are single frames of training material, views (training/views.py) windows of single frames as a second look takes them,
+# Stills are single frames of training material without line drawings, as shots and "views" are; views (training/views.py) windows of single frames as a second look takes them,
 # reels stretches of edited video and of lectures.
-KINDS = ("train", "stills", "seen", "unseen", "reels", "reels-held", "views", "views-seen", "views-unseen")
+KINDS = ("train", "stills", "seen", "unseen", "reels", "reels-held", "views", "views-lines", "views-seen", "views-unseen")
+WITH_LINES = ("views-lines", "views-seen")
 HELD_KINDS = ("seen", "unseen", "reels-held", "views-seen", "views-unseen")
 
 
@@ -191,7 +192,7 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
     import cv2
     import torch
 
-    from mambamia_cli.training import photos, slides, styles, views
+    from mambamia_cli.training import linework, photos, slides, styles, views
     from mambamia_cli.training.needles import Haystack
     from mambamia_cli.vision import load_encoder
 
@@ -203,6 +204,7 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
     stack = Haystack(
         photos.load(work, validation=held), photos.continuous(clips) if kind.startswith("reels") else clips, drawings, pictures,
         only_styles=styles.HELD_OUT if kind.endswith("unseen") else None,
+        exclude_styles=styles.HELD_OUT + (() if kind in WITH_LINES else linework.STYLES),
     )
     folder = folder_of(work, kind)
     vocabulary = {name: i for i, name in enumerate(sorted(styles.object_names()))}
@@ -214,7 +216,7 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
         if fonts is not None:
             _reel_shard(number, stack, fonts, encoder, seed + held, folder)
         elif kind.startswith("views"):
-            views.write_shard(number, stack, encoder, vocabulary, seed + held, folder)
+            views.write_shard(number, stack, encoder, vocabulary, seed + held, folder, views.FAVOURED.get(kind, views.FAVOURED["views-lines"]))
         else:
             (_still_shard if kind == "stills" else _shard)(number, stack, encoder, vocabulary, seed, folder)
 

@@ -14,6 +14,7 @@ from mambamia_cli.training import packages
 
 PALETTE, INK = 4, 20  # colours taken from the other set's drawing; grey value of the lines
 NOTO_WEIGHTS = (300, 600)
+STYLES = (*(f"noto-lines-{w}" for w in NOTO_WEIGHTS), "symbola")
 GAP = 2  # pixels: openings of a line up to twice this wide do not let the colour out
 SMALLEST = 12  # pixels: what is smaller is left the line's colour
 

@@ -42,7 +42,7 @@ class Session:
         for kind, shards in (("unseen", self.recipe.features.validation_shards), ("seen", self.recipe.features.validation_shards),
                              ("reels-held", self.recipe.features.validation_shards), ("reels", self.recipe.features.reel_shards),
                              ("views-unseen", self.recipe.features.validation_shards), ("views-seen", self.recipe.features.validation_shards),
-                             ("views", self.recipe.features.view_shards), ("stills", self.recipe.features.still_shards),
+                             ("views", self.recipe.features.view_shards), ("views-lines", self.recipe.features.line_view_shards), ("stills", self.recipe.features.still_shards),
                              ("train", self.recipe.features.shards)):
             self.log(f"encoding {shards} shards of kind {kind}")
             features.make(self.work, shards=shards, seed=self.recipe.seed, kind=kind)
@@ -97,14 +97,14 @@ class Session:
         their words."""
         seen, recipe = self.recipe.compressor, self.recipe.spotter
         config = SpotterConfig(seen.grid_rows * seen.patches_per_row, seen.vision_width, output_width=self.recipe.projector.output_width,
-                               readers=recipe.readers)  # fmt: skip
+                               readers=len(recipe.steps))  # fmt: skip
         whole = Spotter(config)
-        views, *parts = (features.load_stills(features.folder_of(self.work, kind)) for kind in ("views", "views-seen", "views-unseen"))
-        held = dict(zip(("seen", "unseen"), parts, strict=True))
-        for r in range(recipe.readers):
-            torch.manual_seed(self.recipe.seed + r)
+        held = {kind: features.load_stills(features.folder_of(self.work, f"views-{kind}")) for kind in ("seen", "unseen")}
+        for r, (kind, steps) in enumerate(zip(recipe.readers, recipe.steps, strict=True)):
+            torch.manual_seed(self.recipe.seed)
             whole.readers[r] = reader = ViewReader(config)
-            spotter.train(reader, self.lexicon(), views, held, self.work / f"spotter-{r}", recipe, self.recipe.seed + r, self.log)
+            views = features.load_stills(features.folder_of(self.work, kind))
+            spotter.train(reader, self.lexicon(), views, held, self.work / f"spotter-{r}", recipe, steps, self.recipe.seed, self.log)
         whole.eval().half().save_pretrained(output / "spotter")
 
     def tune(self) -> None:

@@ -22,14 +22,18 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 
 @dataclass(frozen=True)
 class SpotterTraining:
-    readers: int = 1  # each from a seed of its own
-    steps: int = 600  # of each
+    readers: tuple[str, ...] = ("views",)  # the kind of views (features.KINDS) that each learns from
+    steps: tuple[int, ...] = (600,)  # of each
     views: int = 256  # a step
     lr: float = 1e-3
     weight_decay: float = 0.05
     drop: float = 0.2
     noise: float = 0.15
     swap: float = 0.4  # of views with one drawing are given another background
+
+    def __post_init__(self) -> None:
+        if len(self.readers) != len(self.steps) or not self.steps:
+            raise TypeError("readers and steps must be lists of one length")
 
 
 def naming(model: ViewReader, words: Lexicon, patches: Tensor, drop: float = 0.0) -> Tensor:
@@ -39,7 +43,7 @@ def naming(model: ViewReader, words: Lexicon, patches: Tensor, drop: float = 0.0
 
 
 def train(model: ViewReader, words: Lexicon, data: features.StillSet, held: dict[str, features.StillSet], folder: Path,
-          config: SpotterTraining, seed: int, log, grid: tuple[int, int] = (7, 7)) -> None:  # fmt: skip
+          config: SpotterTraining, steps: int, seed: int, log, grid: tuple[int, int] = (7, 7)) -> None:  # fmt: skip
     """Deterministic given (seed, step); resumes from the folder's checkpoint."""
     objects = len(words.words) - 1001
     torch.manual_seed(seed)
@@ -49,8 +53,8 @@ def train(model: ViewReader, words: Lexicon, data: features.StillSet, held: dict
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
     run = Run(folder, {"model": model, "optimizer": optimizer})
     model.train()
-    while run.step < config.steps:
-        set_rate(optimizer, config.lr, cosine(run.step, config.steps, floor=0.0))  # what is cooled names far better than what is not
+    while run.step < steps:
+        set_rate(optimizer, config.lr, cosine(run.step, steps, floor=0.0))  # what is cooled names far better than what is not
         rng = np.random.default_rng((seed, 19, run.step))
         drawn = [views.draw(rng) for _ in range(config.views)]
         patches, names = torch.stack([p for p, _ in drawn]), torch.from_numpy(np.stack([n for _, n in drawn]))
@@ -63,8 +67,8 @@ def train(model: ViewReader, words: Lexicon, data: features.StillSet, held: dict
         run.advance()
         if run.step % 50 == 0:
             run.log(loss=round(loss.item(), 4))
-            log(f"spotter {run.step}/{config.steps} loss {loss.item():.3f} {run.elapsed:.0f}s")
-        if run.step % 500 == 0 or run.step == config.steps:
+            log(f"spotter {run.step}/{steps} loss {loss.item():.3f} {run.elapsed:.0f}s")
+        if run.step % 500 == 0 or run.step == steps:
             for name, part in held.items():
                 scores = evaluate(lambda p: naming(model, words, p), model, part, objects)
                 run.log(validation=name, **{k: round(v, 4) for k, v in scores.items()})

@@ -29,7 +29,7 @@ def stack():
 def test_what_is_named_is_seen_and_what_is_cut_off_is_not_named(stack):
     rng, named, edges, bare = np.random.default_rng(1), [], [], 0
     for _ in range(400):
-        film = views.random_view(stack, rng)
+        film = views.random_view(stack, rng, views.FAVOURED["views"])
         assert film.frame(0.5).shape == (views.SIDE, views.SIDE, 3)
         bare += not any(t.name for t in film.tracks)
         for t in film.tracks:
@@ -94,13 +94,13 @@ def reader():
     return ViewReader(SpotterConfig(4, 8, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
 
 
-SMALL = spotter.SpotterTraining(steps=240, views=64, lr=5e-3, swap=0.5)
+SMALL = spotter.SpotterTraining(views=64, lr=5e-3, swap=0.5)
 
 
 def test_it_learns_to_name_views_before_any_background(tmp_path, data):
     model, words = reader()
     before = spotter.evaluate(lambda p: spotter.naming(model, words, p), model, data, WORDS)
-    spotter.train(model, words, data, {"held": data}, tmp_path, SMALL, 1, lambda text: None, (2, 2))
+    spotter.train(model, words, data, {"held": data}, tmp_path, SMALL, 240, 1, lambda text: None, (2, 2))
     after = spotter.evaluate(lambda p: spotter.naming(model, words, p), model, data, WORDS)
     assert after["free"] > 0.9 > before["free"] + 0.5 and after["invented"] < 0.15
     assert after["middle"] == after["free"] and np.isnan(after["large"])  # every box is half of the view
@@ -110,7 +110,7 @@ def test_it_learns_to_name_views_before_any_background(tmp_path, data):
 
 def test_a_stopped_run_goes_on_where_it_stood(tmp_path, data, monkeypatch):
     straight, words = reader()
-    spotter.train(straight, words, data, {}, tmp_path / "a", SMALL, 1, lambda text: None, (2, 2))
+    spotter.train(straight, words, data, {}, tmp_path / "a", SMALL, 240, 1, lambda text: None, (2, 2))
     stopped, _ = reader()
 
     def interrupt(text):
@@ -118,8 +118,8 @@ def test_a_stopped_run_goes_on_where_it_stood(tmp_path, data, monkeypatch):
 
     monkeypatch.setattr("mambamia_cli.training.checkpoint.EVERY_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        spotter.train(stopped, words, data, {}, tmp_path / "b", SMALL, 1, interrupt, (2, 2))
+        spotter.train(stopped, words, data, {}, tmp_path / "b", SMALL, 240, 1, interrupt, (2, 2))
     resumed, _ = reader()
-    spotter.train(resumed, words, data, {}, tmp_path / "b", SMALL, 1, lambda text: None, (2, 2))
+    spotter.train(resumed, words, data, {}, tmp_path / "b", SMALL, 240, 1, lambda text: None, (2, 2))
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
