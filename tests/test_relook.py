@@ -128,7 +128,7 @@ def test_without_such_a_reader_the_words_are_the_lexicons_own(look):
 def test_readers_count_by_their_mean_log_odds_and_views_by_their_mean_odds(closer):
     """Against the plain sums: two readers that differ, eleven views that differ."""
     closer._models.spotter.readers[1].log_scale.data.fill_(1.0)
-    measure = lambda words, tokens: words.scores(tokens).amax(1).T  # noqa: E731  (w, f)
+    measure = lambda words, tokens: words.scores(tokens).amax(1).T
     found = closer.odds([2, 5], closer._models.lexicon, measure)  # (w, k)
     tokens, words = closer.tokens([2, 5]), closer.words(closer._models.lexicon)
     for k in range(2):

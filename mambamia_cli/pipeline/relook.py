@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mambamia_cli.language.lexicon import Lexicon
-    from mambamia_cli.scenes.peaks import PeakRule
     from mambamia_cli.pipeline.imagenet_sight import Known
+    from mambamia_cli.scenes.peaks import PeakRule
 
 FIVE = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
 NINE = tuple((y, x) for y in (0, 0.5, 1) for x in (0, 0.5, 1))

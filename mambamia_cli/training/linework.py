@@ -96,7 +96,7 @@ def fill(picture: np.ndarray, colours: np.ndarray) -> np.ndarray | None:
     _, labels = cv2.connectedComponents(1 - wall, connectivity=4)
     outside = cv2.dilate((labels == labels[0, 0]).astype(np.uint8) * (1 - wall), np.ones((2 * GAP + 1,) * 2, np.uint8))
     inside = ((outside == 0) & (ink <= 96)).astype(np.uint8)
-    count, regions, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=4)
+    _, regions, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=4)
     order = [r for r in np.argsort(-facts[:, cv2.CC_STAT_AREA]) if r and facts[r, cv2.CC_STAT_AREA] >= SMALLEST]
     if not order or sum(facts[r, cv2.CC_STAT_AREA] for r in order) < 0.05 * picture[..., 0].size:
         return None

@@ -21,7 +21,15 @@ from mambamia_cli.errors import OutOfMemoryError, UsageError
 from mambamia_cli.language.generation import Generation, GenerationOptions
 from mambamia_cli.language.model import free_cached, memory_guard
 from mambamia_cli.language.tokenizer import TransformersTokenizer, stop_ids_of
-from mambamia_cli.language.transformers_lm import LEAST_PREFILL, NO_LIMIT, PREFILL, REMEDY, cache_name, cut_back, resolve_quant
+from mambamia_cli.language.transformers_lm import (
+    LEAST_PREFILL,
+    NO_LIMIT,
+    PREFILL,
+    REMEDY,
+    cache_name,
+    cut_back,
+    resolve_quant,
+)
 from mambamia_cli.language.vlm.loading import load, read_config
 from mambamia_cli.language.vlm.processing import FrameProcessor
 from mambamia_cli.models.checkpoint import Checkpoint
