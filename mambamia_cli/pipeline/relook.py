@@ -5,6 +5,9 @@ windows that keep its shape: side by side where its shorter side fills the input
 half as much again. What names them is a reader of its own, trained on such windows (language/spotter.py). A moment's odds for a
 word are the mean of its odds (not of their logarithms) over the views: one clear view is enough.
 
+What the first look does not know for what it is has no best moment. So the middle of each stretch between peaks of delta is
+looked at as well, whatever is asked (`swept`).
+
 A model without such a reader has its compressor and projector read the frame as a whole, squeezed as at first, in five windows
 where that is enlarged by 10/7, and in nine where it is enlarged twice.
 """
