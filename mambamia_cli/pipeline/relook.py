@@ -206,7 +206,7 @@ def corrected(odds: np.ndarray, times: np.ndarray, looked: dict[int, float], dro
     cap = min(looked.values())
     out, taken = np.minimum(odds, cap), np.zeros(len(odds), bool)
     for frame in sorted(looked, key=lambda i: -odds[i]):
-        stretch = _stretch(odds, frame, drop) & ~taken & (np.abs(times - times[frame]) < _reach(times, frame, looked))
+        stretch = _stretch(odds, frame, drop) & ~taken & (np.abs(times - times[frame]) <= _reach(times, frame, looked))
         stretch[frame] = True
         out[stretch] = np.minimum(odds[stretch] - odds[frame], 0.0) + looked[frame]
         taken |= stretch
