@@ -1,5 +1,7 @@
 """`python -m mambamia_cli` and the console script."""
 
+import atexit
+import os
 import sys
 
 
@@ -17,5 +19,18 @@ def main() -> int:
     return code
 
 
+def console() -> None:
+    """The console script: `main`, and out. Python would take half a second more to take torch's modules apart one by one, which
+    the system does at once."""
+    code = main()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # where they led is gone: `run` has said so, if there was something to say
+        code = code or 1
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

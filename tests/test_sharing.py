@@ -41,6 +41,19 @@ def test_work_is_done_elsewhere_without_gradients(backend):
         assert run(threading.get_ident) != threading.get_ident()
 
 
+def test_torch_has_all_threads_once_the_decoder_is_done(backend):
+    before, done = torch.get_num_threads(), []
+    torch.set_num_threads(4)
+    try:
+        with shared(Encoder(backend), alone=lambda: bool(done)) as run:
+            assert run(torch.get_num_threads) == 1
+            done.append(True)
+            assert run(torch.get_num_threads) == 4
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(not hasattr(os, "setpriority"), reason="this system has no priorities of threads")
 def test_only_the_thread_that_stands_back_does(backend):
     before, seen = os.getpriority(os.PRIO_PROCESS, 0), []

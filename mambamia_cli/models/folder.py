@@ -16,7 +16,8 @@ _PARTS = ("compressor/config.json", "compressor/model.safetensors", "projector/c
 class ModelFolder:
     """What config.json says, checked. `vision` and `language_model` are names of embedded models, folders or hub ids.
 
-    `token_budget`: visual tokens the language model was trained to see, None = what its context holds.
+    `token_budget`: visual tokens the language model was trained to see, None = what its context holds. `overlap`: frames that
+    one window of the compressor shares with the next, as measured for these weights; None = the plan's, made for any.
     `scenes`: calibration of the peak rule, see scenes.peaks.PeakRule.from_config; `evidence`: that of matching words, see
     language.matching.MatchRule.from_config. `objects`: what the drawings that it was trained on show.
     """
@@ -26,6 +27,7 @@ class ModelFolder:
     vision: str
     language_model: str
     token_budget: int | None = None
+    overlap: int | None = None
     scenes: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
     objects: tuple[str, ...] = ()
@@ -69,9 +71,10 @@ def read_folder(name: str) -> ModelFolder:
     for key in ("name", "vision", "language_model"):
         if not isinstance(config.get(key), str) or not config[key]:
             raise ModelError(f"the config.json of {path} lacks {key}", remedy)
-    budget, scenes, evidence = config.get("token_budget"), config.get("scenes", {}), config.get("evidence", {})
-    if budget is not None and (type(budget) is not int or budget < 1):
-        raise ModelError(f"the config.json of {path} has a token_budget that is not a whole number above 0", remedy)
+    budget, overlap, scenes, evidence = config.get("token_budget"), config.get("overlap"), config.get("scenes", {}), config.get("evidence", {})
+    for key, value in (("a token_budget", budget), ("an overlap", overlap)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ModelError(f"the config.json of {path} has {key} that is not a whole number above 0", remedy)
     for key, value in (("scenes", scenes), ("evidence", evidence)):
         if not isinstance(value, dict):
             raise ModelError(f"the config.json of {path} has {key} that are not an object", remedy)
@@ -84,4 +87,4 @@ def read_folder(name: str) -> ModelFolder:
     missing = [part for part in _PARTS if not (path / part).is_file()]
     if missing:
         raise ModelError(f"the model {path} lacks {missing[0]}", "fetch or train it again")
-    return ModelFolder(path, config["name"], config["vision"], language, budget, scenes, evidence, tuple(objects))
+    return ModelFolder(path, config["name"], config["vision"], language, budget, overlap, scenes, evidence, tuple(objects))

@@ -15,8 +15,8 @@ from mambamia_cli.models.folder import ModelFolder, read_folder
 from mambamia_cli.models.kinds import EYE, NATIVE, UNIMAMBAMIA, VLM, kind_of
 from mambamia_cli.pipeline.backoff import give_back
 from mambamia_cli.plan.estimate import Settings
-from mambamia_cli.plan.limits import Limits, limits_of
-from mambamia_cli.plan.parts import Parts, of_folder, of_kind
+from mambamia_cli.plan.limits import Limits, detected_device, limits_of
+from mambamia_cli.plan.parts import Parts, of_folder, of_kind, vision_part
 from mambamia_cli.plan.sizes import UnknownSizes
 from mambamia_cli.scenes.peaks import PeakRule
 
@@ -71,6 +71,22 @@ class Models:
             torch.set_num_threads(self.threads)
         torch.manual_seed(self.seed)
         return pick_device(self._wanted)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the CPU computes, probably so before the device is known. Imports no torch."""
+        return self.__dict__.get("device", detected_device() if self._wanted == "auto" else self._wanted) == "cpu"
+
+    @property
+    def picture(self) -> tuple[int, int] | None:
+        """Pixels (height, width) of a frame as the vision encoder takes it. Nothing is loaded; None where that does not tell."""
+        if self.kind.kind != NATIVE:
+            vision = vision_part(self.folder.vision)  # the embedded one
+        elif self.parts is None:
+            return None
+        else:
+            vision = self.parts.vision
+        return vision.height, vision.width
 
     @cached_property
     def parts(self) -> Parts | None:

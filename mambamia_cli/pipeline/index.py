@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mambamia_cli.errors import InputError, UsageError
+from mambamia_cli.pipeline.ahead import Ahead, cores, reading
 from mambamia_cli.pipeline.backoff import Backoff
 from mambamia_cli.pipeline.closeup import CloseUp
 from mambamia_cli.pipeline.engine import Models, Progress
-from mambamia_cli.pipeline.sharing import part_of_threads, shared, stand_back
+from mambamia_cli.pipeline.sharing import shared, stand_back
 from mambamia_cli.pipeline.sparing import SparingEncoder
 from mambamia_cli.scenes.evidence import Evidence, EvidenceStream
 from mambamia_cli.scenes.levels import SignatureStream
@@ -103,11 +104,13 @@ class Index:
 
 
 def watch(
-    path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool = True, closely: bool = False, progress: Progress
+    path: Path, spec: "SampleSpec", models: Models, *, keep_anchors: bool = True, closely: bool = False, ahead: Ahead | None = None,
+    progress: Progress,
 ) -> Index:  # fmt: skip
     """Look at a video once, in chunks and windows as `models.settings` says; where memory runs out all the same, in smaller ones.
 
-    closely: keep an eye on every frame, so that `boundaries.refine` need not read the file again.
+    closely: keep an eye on every frame, so that `boundaries.refine` need not read the file again. ahead: a reading that has
+    begun already, and is gone on with if it is of just this.
 
     Raises:
         InputError: nothing in it can be decoded.
@@ -116,13 +119,11 @@ def watch(
     import torch
 
     from mambamia_cli.compressor.stream import StreamingCompressor
-    from mambamia_cli.scenes.refine import SIZE
-    from mambamia_cli.video import open_frames
-    from mambamia_cli.video.container import PLAIN, Decoder
 
     chosen, clock, began = models.settings, _Clock(), time.perf_counter()
     models.enter("watch")
-    stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=chosen.overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
+    overlap = min(chosen.overlap, models.folder.overlap or chosen.overlap)
+    stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
     backoff = Backoff(models.encoder, stream, chosen.chunk)
     anchors, delta, times = AnchorStore() if keep_anchors else None, [], []
     evidence, signatures = EvidenceStream(), SignatureStream()
@@ -138,10 +139,10 @@ def watch(
         closeup.foresee(np.array([float(t) for t in times[: len(known)]]), known, evidence.so_far())
 
     apart = getattr(models.encoder, "apart", False)
-    decoder = Decoder(part_of_threads(), smooth=False) if apart and closely else PLAIN
-    with open_frames(path, spec, chunk_frames=chosen.chunk, every=SIZE if closely else None, decoder=decoder) as frames, torch.inference_mode():
+    wanted = reading(path, spec, chosen.chunk, closely=closely, threads=(models.threads or cores()) if apart else None)
+    with (ahead and ahead.take(wanted)) or wanted.open() as frames, torch.inference_mode():
         closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
-        with shared(models.encoder) if apart else nullcontext(_at_once) as run:
+        with shared(models.encoder, alone=lambda: frames.read) if apart else nullcontext(_at_once) as run:
             for seen in _encoded(frames, SparingEncoder(backoff, close=closely), evidence, clock, ahead=ceil(chosen.window / chosen.chunk) if apart else 0):
                 signatures.push(seen.mean)
                 times += seen.times

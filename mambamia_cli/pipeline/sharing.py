@@ -12,27 +12,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-SHARERS = 2  # the decoder, and the encoder with the compressor
+from mambamia_cli.pipeline.ahead import SHARERS
+
 POLITE = 5  # added to the nice value: a third of the share of a thread that has none
 
 
-def part_of_threads() -> int:
-    """The decoder's."""
-    import torch
-
-    return max(1, torch.get_num_threads() // SHARERS)
-
-
 @contextmanager
-def shared(encoder: Any) -> Iterator[Callable[..., Any]]:
-    """Encoder and torch held to their part of the threads. Gives what runs torch's work: `run(function, *arguments)`."""
+def shared(encoder: Any, *, alone: Callable[[], bool] = lambda: False) -> Iterator[Callable[..., Any]]:
+    """Encoder and torch held to their part of the threads. Gives what runs torch's work: `run(function, *arguments)`.
+
+    alone: whether the decoder is done, whose threads torch may have then."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // (2 * SHARERS)))
     try:
         with encoder.sharing(SHARERS), ThreadPoolExecutor(1, "mambamia-compress", stand_back) as pool:
-            yield lambda work, *arguments: pool.submit(_without_gradients, work, *arguments).result()
+
+            def run(work: Callable[..., Any], *arguments: Any) -> Any:
+                return pool.submit(_without_gradients, threads if alone() else None, work, *arguments).result()
+
+            yield run
     finally:
         torch.set_num_threads(threads)
 
@@ -45,9 +45,11 @@ def stand_back() -> None:
             os.setpriority(os.PRIO_PROCESS, me, os.getpriority(os.PRIO_PROCESS, me) + POLITE)
 
 
-def _without_gradients(work: Callable[..., Any], *arguments: Any) -> Any:
-    """torch knows inference mode by thread."""
+def _without_gradients(threads: int | None, work: Callable[..., Any], *arguments: Any) -> Any:
+    """torch knows inference mode, and how many threads it may have, by thread. threads: None leaves these as they are."""
     import torch
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     with torch.inference_mode():
         return work(*arguments)

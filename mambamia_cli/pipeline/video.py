@@ -1,7 +1,8 @@
 """A video opened for questions. The same records as the command line's."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property, partial
@@ -14,6 +15,7 @@ from mambamia_cli.language.unimambamia.config import FRAMES as RELATIVE_FRAMES
 from mambamia_cli.language.unimambamia.config import RATE as RELATIVE_RATE
 from mambamia_cli.models.kinds import UNIMAMBAMIA
 from mambamia_cli.pipeline import account, sightings, summary
+from mambamia_cli.pipeline.ahead import Ahead, cores, reading
 from mambamia_cli.pipeline.asking import Asking
 from mambamia_cli.pipeline.candidates import candidates_of
 from mambamia_cli.pipeline.engine import Models, Progress
@@ -129,6 +131,7 @@ class Video:
         self._seconds: dict[int, SecondLook] = {}
         self._named: dict[int, tuple[Named, ...]] = {}
         self._planned_for: set[bool] = set()
+        self._ahead: Ahead | None = None
 
     def index(self, *, default_rate: Fraction = ASK_RATE, anchors: bool = True, closely: bool = False) -> Index:
         """Look at the video, unless that was done at this rate already; closely, if its scenes will be refined.
@@ -136,12 +139,12 @@ class Video:
         Raises:
             InputError: nothing in it can be decoded.
         """
-        rate = default_rate if self._default_rate else self._spec.fps
+        rate, closely = self._rate(default_rate, closely)
         known = self._indexes.get(rate)
         if known is None or (anchors and known.anchors is None):
             self.models.enter("watch")  # not for what is known: the language model would leave for nothing
             spec = replace(self._spec, fps=rate, size=tuple(self.models.encoder.input_size))
-            known = watch(self.path, spec, self.models, keep_anchors=anchors, closely=closely and (rate or 0) >= CLOSE_RATE, progress=self._progress)
+            known = watch(self.path, spec, self.models, keep_anchors=anchors, closely=closely, ahead=self._ahead, progress=self._progress)
             self._indexes[rate] = known
         for text in self._doubts(known):
             self._warn(text)
@@ -167,8 +170,9 @@ class Video:
         """
         if not questions or not all(question.strip() for question in questions):
             raise UsageError("a question is empty", "ask something, such as 'what happens in the video?'")
-        self.prepare(question=max((*questions, *(with_options(q, choices or ()) for q in questions)), key=len), max_tokens=max_tokens)
-        index = self._look()
+        with self._reading_ahead(self._asking_rate()) if self._looks else nullcontext():
+            self.prepare(question=max((*questions, *(with_options(q, choices or ()) for q in questions)), key=len), max_tokens=max_tokens)
+            index = self._look()
         self.models.enter("answer")
         second = self._second(index)
         names = partial(self._names, index, second) if second is not None and self.models.has_lexicon else None
@@ -190,8 +194,9 @@ class Video:
         """
         if level not in LEVELS:
             raise UsageError(f"there is no level {level}", f"use one of {', '.join(LEVELS)}")
-        self.prepare(answers=False, rate=SCENES_RATE)
-        index = self.index(default_rate=SCENES_RATE, anchors=False, closely=refine)
+        with self._reading_ahead(SCENES_RATE, closely=refine):
+            self.prepare(answers=False, rate=SCENES_RATE)
+            index = self.index(default_rate=SCENES_RATE, anchors=False, closely=refine)
         began = time.perf_counter()
         wanted = self.models.rule.threshold if threshold is None else threshold
         candidates, lowest = self._candidates(index, wanted, refine=refine)
@@ -209,8 +214,9 @@ class Video:
         """A title a scene, then a paragraph. A model with a lexicon names what is recognised; another writes each title from that
         scene's kept frames alone, and the paragraph from all kept frames and the titles. Times are those of frames; what a
         model writes of times is not read."""
-        self.prepare(question=summary.LONGEST_QUESTION, max_tokens=max_tokens, rate=SCENES_RATE)
-        index = self.index(default_rate=SCENES_RATE, closely=True)
+        with self._reading_ahead(SCENES_RATE, closely=True):
+            self.prepare(question=summary.LONGEST_QUESTION, max_tokens=max_tokens, rate=SCENES_RATE)
+            index = self.index(default_rate=SCENES_RATE, closely=True)
         self.models.enter("answer")
         began, found = time.perf_counter(), self._mark(index, threshold, min_scene_len)
         second = self._second(index)
@@ -234,8 +240,9 @@ class Video:
         finder = self.models.finder
         if not finder.has_lexicon:
             raise UsageError(f"the model {self.models.name} has no lexicon to find words with", "use mambamia-tiny")
-        self.prepare(answers=finder is self.models)
-        index = self.index(default_rate=self._asking_rate())
+        with self._reading_ahead(self._asking_rate()):
+            self.prepare(answers=finder is self.models)
+            index = self.index(default_rate=self._asking_rate())
         self.models.enter("answer")
         began = time.perf_counter()
         second = self._second(index)
@@ -245,9 +252,14 @@ class Video:
             warnings=tuple(self._doubts(index)), **self._told(index, began, tool=account.tool_record(finder)),
         )  # fmt: skip
 
+    @property
+    def _looks(self) -> bool:
+        """Whether answers come of a look with delta."""
+        return self.models.kind.kind != UNIMAMBAMIA
+
     def _look(self) -> Index:
         """What there is to answer from: a glance where the answerer takes few frames spread evenly, else a look with delta."""
-        if self.models.kind.kind != UNIMAMBAMIA:
+        if self._looks:
             return self.index(default_rate=self._asking_rate())
         known = self._indexes.get("glance")
         if known is None:
@@ -271,6 +283,24 @@ class Video:
         if id(index) not in self._named:
             self._named[id(index)] = named(index, self.models, second)
         return self._named[id(index)]
+
+    def _rate(self, default_rate: Fraction, closely: bool) -> tuple[Fraction | None, bool]:
+        """Frames a second to look at (None: every one), and whether every frame is kept an eye on, where that is wished."""
+        rate = default_rate if self._default_rate else self._spec.fps
+        return rate, closely and (rate or 0) >= CLOSE_RATE
+
+    @contextmanager
+    def _reading_ahead(self, default_rate: Fraction, *, closely: bool = False) -> Iterator[None]:
+        """Around `prepare` and `index`: the video is decoded while torch is imported and weights are loaded."""
+        rate, closely = self._rate(default_rate, closely)
+        size = self.models.picture
+        if rate in self._indexes or size is None:
+            yield
+            return
+        spec = replace(self._spec, fps=rate, size=size)
+        threads = (self.models.threads or cores()) if self.models.on_cpu else None
+        with Ahead(reading(self.path, spec, self.models.settings.chunk, closely=closely, threads=threads)) as self._ahead:
+            yield
 
     def prepare(self, *, question: str = "", max_tokens: int = 128, answers: bool = True, rate: Fraction | None = None) -> None:
         """Plan the run, refuse it if it cannot fit, and load the language model if it may stay. Comes before decoding.

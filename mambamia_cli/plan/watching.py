@@ -16,7 +16,7 @@ BLOCK_CPU, BLOCK_DEVICE = 1 << 18, 1 << 26  # compressor.ssd_block
 BLOCK_ROWS_DEVICE = 1 << 24  # compressor.layers
 LITE0_FRAME = 14_110_000  # bytes: EfficientNet-Lite0's most for one frame in torch, counted
 LITE0_PARAMETERS = 4_631_000
-QUEUE = 4  # chunks of frames beside the one that is worked on: two in the queue, one being filled, one handed over
+QUEUE = 8  # chunks of frames beside the one that is worked on: six in the queue, one being filled, one handed over
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Recipe:
     vision: str = "efficientnet-lite0"
     language_model: str = "smollm2-135m-instruct"
     token_budget: int = 64  # visual tokens asked for by default: what the adapter was tuned on
+    overlap: int | None = None  # frames a window of the compressor shares with the next; None = the plan's, made for any weights
     scenes: dict = field(default_factory=dict)  # scenes.peaks.PeakRule, calibrated on held-out videos
     evidence: dict = field(default_factory=dict)  # language.matching.MatchRule, begun from here, then calibrated
     features: FeaturesConfig = field(default_factory=FeaturesConfig)

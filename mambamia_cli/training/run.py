@@ -124,7 +124,7 @@ class Session:
         if adapter.exists():
             shutil.copytree(adapter, output / "adapter", dirs_exist_ok=True)
         config = {"format": "mambamia/1", "name": self.recipe.name, "vision": self.recipe.vision,
-                  "language_model": self.recipe.language_model, "token_budget": self.recipe.token_budget, "scenes": self.recipe.scenes, "evidence": self.recipe.evidence,
+                  "language_model": self.recipe.language_model, "token_budget": self.recipe.token_budget, "overlap": self.recipe.overlap, "scenes": self.recipe.scenes, "evidence": self.recipe.evidence,
                   "objects": self.names}
         (output / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 

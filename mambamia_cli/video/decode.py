@@ -105,6 +105,8 @@ class FrameStream:
         """With `every`, at the end: the frames that came after the last chunk."""
         self.ended = False
         """Whether the last frame read was the video's last."""
+        self.read = False
+        """Whether decoding is done; chunks may wait still."""
         self._channel: Channel | None = None
         self._done = False
 
@@ -120,13 +122,17 @@ class FrameStream:
     def __next__(self) -> FrameChunk:
         if self._done:
             raise StopIteration
-        if self._channel is None:
-            self._channel = Channel(self._produce, self._queue_chunks, "mambamia-decode")
+        self.start()
         try:
             return next(self._channel)
         except BaseException:
             self._done = True
             raise
+
+    def start(self) -> None:
+        """Begin to decode, before the first chunk is asked for."""
+        if self._channel is None:
+            self._channel = Channel(self._produce, self._queue_chunks, "mambamia-decode")
 
     def close(self) -> None:
         """Stop decoding and join the thread. What was read so far stays in `stats`."""
@@ -154,6 +160,7 @@ class FrameStream:
         if self.spec.fps is None and self.spec.max_frames is not None:
             self.stats.capped = grid.passed > 0
         self._finish()
+        self.read = True
 
     def _sampled(self, grid: Grid) -> Iterator[tuple["object", Fraction]]:
         """(frame, time) of the frames the grid takes, in the cheapest way that gives exactly these."""
@@ -252,7 +259,7 @@ class _Every:
     """All frames in small, since the last chunk."""
 
     def __init__(self, size: tuple[int, int], info: VideoInfo):
-        self._size, self._scaler = size, Scaler(size, info.orientation)
+        self._size, self._scaler = size, Scaler(size, info.orientation, coarse=True)
         self._pictures: list[np.ndarray] = []
         self._times: list[Fraction] = []
 

@@ -1,5 +1,7 @@
 """A decoded frame to an upright RGB picture of a given size, by libswscale."""
 
+from fractions import Fraction
+
 import av.filter
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
@@ -14,6 +16,7 @@ _MATRIX = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
+MANY = 16
 _HD_LINES = 720  # from here on, a picture that does not say has BT.709 colours, below it BT.601
 
 
@@ -21,29 +24,33 @@ class Scaler:
     """`into(frame, out)` writes a frame, upright, into `out` (H, W, 3) uint8 RGB of the size given at the start.
 
     An interlaced frame is shown by one of its fields, so that movement leaves no comb.
+    coarse: for a picture far smaller than the frame, in half the time and less: plain means, and of a frame of at least
+    `MANY` lines for each of the picture's every second line alone.
     """
 
-    def __init__(self, size: tuple[int, int], orientation: tuple[bool, bool, bool]):
-        self.orientation = orientation
+    def __init__(self, size: tuple[int, int], orientation: tuple[bool, bool, bool], *, coarse: bool = False):
+        self.orientation, self._coarse = orientation, coarse
+        # Bilinear is a tent of twice the width: better for pictures that are looked at, and dearer.
+        self._interpolation = Interpolation.AREA if coarse else Interpolation.BILINEAR
         height, width = size
         self.stored = (width, height) if orientation[0] else (height, width)  # before it is turned
         self._reformatter = VideoReformatter()
         self._field: tuple | None = None  # (what the graph was made for, graph)
 
     def into(self, frame, out: np.ndarray) -> None:
-        if frame.interlaced_frame:
-            frame = self._one_field(frame)
         height, width = self.stored
         matrix = _MATRIX.get(frame.colorspace)
         if matrix is None:
             matrix = Colorspace.ITU709 if frame.height >= _HD_LINES else Colorspace.ITU601
+        if frame.interlaced_frame or (self._coarse and frame.height >= MANY * height):
+            frame = self._one_field(frame)
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
         rgb = self._reformatter.reformat(
             frame,
             width=width,
             height=height,
             format="rgb24",
-            interpolation=Interpolation.BILINEAR,  # libswscale widens it when it shrinks a picture: no aliasing
+            interpolation=self._interpolation,  # libswscale widens it when it shrinks a picture: no aliasing
             src_colorspace=matrix,
             dst_colorspace=matrix,  # the matrix of RGB is none: naming the same one keeps libswscale from converting
             src_color_range=ColorRange.JPEG if full or frame.format.is_rgb else ColorRange.MPEG,
@@ -59,12 +66,12 @@ class Scaler:
         out[:] = picture[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
     def _one_field(self, frame):
-        """The top field of an interlaced frame: half its lines, taken without copying them."""
+        """The top field of a frame: half its lines, taken without copying them."""
         kind = (frame.width, frame.height, frame.format.name)
         if self._field is None or self._field[0] != kind:
             graph = av.filter.Graph()
             source = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)  # of no account, but must be one
             )
             field, sink = graph.add("field", "top"), graph.add("buffersink")
             source.link_to(field)

@@ -35,7 +35,7 @@ def open_windows(
     if not spans:
         return
     info = probe(path, stream=stream)
-    scaler = Scaler(size, info.orientation)
+    scaler = Scaler(size, info.orientation, coarse=True)
     for run in _runs(spans):
         yield from _read(info, run, scaler, size)
 

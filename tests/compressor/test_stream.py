@@ -226,3 +226,20 @@ def test_misuse_is_refused():
         stream.push(patches(1))
     with pytest.raises(ValueError, match="finish"):
         stream.finish()
+
+
+def test_the_embedded_weights_need_no_more_overlap_than_their_folder_says(bikes):
+    """What a window's last frames lack to their right, later than the overlap, changes nothing beyond rounding. On a real clip."""
+    from mambamia_cli.pipeline import Models
+    from mambamia_cli.video import SampleSpec, open_frames
+
+    models = Models("mambamia-tiny", device="cpu")
+    assert models.folder.overlap == 16
+    with open_frames(bikes, SampleSpec(fps=None, max_frames=160, size=models.encoder.input_size)) as chunks, torch.inference_mode():
+        seen = torch.cat([models.encoder.encode(torch.from_numpy(c.frames).permute(0, 3, 1, 2)) for c in chunks])  # (m, n, d_vision)
+    exact = run(StreamingCompressor(models.compressor, window=1000, overlap=64), seen, 16)
+    short = run(StreamingCompressor(models.compressor, window=48, overlap=models.folder.overlap), seen, 16)
+    torch.testing.assert_close(short.delta, exact.delta, rtol=2e-5, atol=1e-6)
+    torch.testing.assert_close(short.anchors, exact.anchors, rtol=1e-4, atol=2e-5)
+    none = run(StreamingCompressor(models.compressor, window=48, overlap=0), seen, 16)
+    assert (none.delta - exact.delta).abs().max() > 1e-3  # without any it does matter

@@ -27,7 +27,7 @@ def test_objects_are_the_words_that_drawings_taught(folder):
     assert read_folder(folder(objects=["cat", "dog"])).objects == ("cat", "dog")
 
 
-@pytest.mark.parametrize("values", [{"objects": "cat"}, {"objects": ["cat", 3]}, {"token_budget": 0}, {"evidence": []}, {"name": ""}, {"format": "other/1"}])
+@pytest.mark.parametrize("values", [{"objects": "cat"}, {"objects": ["cat", 3]}, {"token_budget": 0}, {"overlap": 0}, {"overlap": 2.5}, {"evidence": []}, {"name": ""}, {"format": "other/1"}])
 def test_values_that_cannot_be_are_refused(folder, values):
     with pytest.raises(ModelError):
         read_folder(folder(**values))

@@ -117,11 +117,12 @@ def test_every_frame_comes_in_small_whatever_is_sampled(film):
 
 def facts(candidate):
     """What of a candidate does not hang on patches, which a close look has of fewer frames."""
-    return candidate.time, candidate.transition, candidate.transition_start, candidate.transition_end
+    return candidate.transition, [t and pytest.approx(t, abs=2e-3) for t in (candidate.time, candidate.transition_start, candidate.transition_end)]
 
 
 def test_a_part_of_a_video_is_refined_alike(tiny_model, film, monkeypatch):
-    """Markers near the ends of a range look at frames outside of it."""
+    """Markers near the ends of a range look at frames outside of it. A close look leaves block edges as they are, which moves what
+    is drawn through pictures by a hair."""
     models = Models(str(tiny_model), device="cpu", threads=1)
     options = {"models": models, "start": 20.3, "end": 47.9}
     close = open_video(film, **options).scenes(threshold=0.5)
