@@ -82,6 +82,7 @@ class EvidenceStream:
         self._blocks = np.empty((0, GRID * GRID, BLOCK * BLOCK), np.float32)  # (k, 196, 64), means removed
         self._ink = np.empty_like(self._blocks)  # the same with their medians removed
         self._mean = np.empty((0, GRID * GRID), np.float32)  # (k, 196)
+        self._sides = np.empty((0, GRID * GRID, 2), np.float32)  # (k, 196, 2), their grounds
         self._done = 0  # of the frames held, those whose numbers are given out
         self._parts: list[tuple[np.ndarray, ...]] = []
 
@@ -89,7 +90,8 @@ class EvidenceStream:
         """frames (m, H, W, 3) uint8, those that follow the ones already pushed."""
         blocks, mean = describe(frames)
         self._blocks, self._mean = np.concatenate([self._blocks, blocks]), np.concatenate([self._mean, mean])
-        self._ink = np.concatenate([self._ink, swap.ink_of(blocks)])
+        ink, sides = swap.ink_of(blocks)
+        self._ink, self._sides = np.concatenate([self._ink, ink]), np.concatenate([self._sides, mean[..., None] + sides])
         self._measure(len(self._mean) - AHEAD)
 
     def finish(self) -> Evidence:
@@ -108,12 +110,12 @@ class EvidenceStream:
         here = np.arange(self._done, until)
         norms = np.sqrt(np.einsum("nqp,nqp->nq", self._blocks, self._blocks))  # (k, 196)
         gone = self._gone(here, norms)
-        swapped = swap.swapped(here, self._blocks, self._ink, self._mean, norms, SIGMA * BLOCK)
+        swapped = swap.swapped(here, self._blocks, self._ink, self._mean, self._sides, norms, SIGMA * BLOCK)
         if not self._parts:
             gone[0] = swapped[0] = 0.0  # nothing stands before the first frame
         self._parts.append((gone, self._stays(here, norms), *self._gradual(here, norms), swapped))
         drop = max(0, until - BEHIND)
-        self._blocks, self._ink, self._mean = self._blocks[drop:], self._ink[drop:], self._mean[drop:]
+        self._blocks, self._ink, self._mean, self._sides = (a[drop:] for a in (self._blocks, self._ink, self._mean, self._sides))
         self._done = until - drop
 
     def _gone(self, here: np.ndarray, norms: np.ndarray) -> np.ndarray:

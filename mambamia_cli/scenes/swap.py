@@ -7,7 +7,9 @@ nothing that it shows ever vanishes by a bullet that appears or by a speaker who
 - stand still before frame i (from i-5 to i-3) and after it (from i+2 to i+5): nothing of a moving picture does,
 - lose their ink, the strokes that stand out of the block's ground, between i-3 and i+2. The correlation is weighted by the ink
   that was there, so that ink which joins it takes nothing away,
-- and lose it within a frame of i, all at once.
+- lose it within a frame of i, all at once,
+- and keep their ground, or most of the picture changes its own: what is covered, by a bar that joins a chart or by a picture
+  that appears on a slide, was not swapped.
 
 The count is damped where less than most of the picture stands still: there a few blocks may do all this by chance.
 """
@@ -30,27 +32,49 @@ RESTS = (0.4, 0.7)
 """Share of the standing blocks that stand still before and after: below the first the count is nothing, above the second whole."""
 
 
-def ink_of(blocks: np.ndarray) -> np.ndarray:
-    """blocks (m, q, p) with their means removed -> with their medians removed: the ground of text is 0."""
-    return blocks - np.median(blocks, axis=-1, keepdims=True)
+GROUND, MOST = 12.0, 0.5
+"""Grey values by which the ground of a block may change; share of the blocks from which on it may change by any."""
+
+SIDES = 0.4
+"""The ground is the darker or the lighter side of a block, as its text is light or dark: what this share of its pixels is below,
+or above. Where either stays, the ground does."""
 
 
-def swapped(here: np.ndarray, blocks: np.ndarray, ink: np.ndarray, mean: np.ndarray, norms: np.ndarray, sigma: float) -> np.ndarray:
+def ink_of(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """blocks (m, q, p) with their means removed -> with their medians removed, so that the ground of text is 0; and both their
+    sides (m, q, 2)."""
+    pixels = blocks.shape[-1]
+    middle, side = pixels // 2, round(SIDES * pixels)
+    order = np.partition(blocks, (side, middle - 1, middle, pixels - 1 - side), axis=-1)
+    median = (order[..., middle - 1, None] + order[..., middle, None]) / 2
+    return blocks - median, order[..., [side, pixels - 1 - side]]
+
+
+def swapped(
+    here: np.ndarray, blocks: np.ndarray, ink: np.ndarray, mean: np.ndarray, sides: np.ndarray, norms: np.ndarray, sigma: float
+) -> np.ndarray:  # fmt: skip
     """Blocks swapped about each of the frames `here` (n,), increasing by one: -> (n,) float.
 
-    blocks (k, q, p) with means removed, their ink (k, q, p), means and norms (k, q); sigma: norm from which a block stands.
+    blocks (k, q, p) with means removed, their ink (k, q, p), means (k, q), sides (k, q, 2) and norms (k, q); sigma: norm from which
+    a block stands.
     """
     last = len(mean) - 1
     around = np.clip(np.arange(here[0] - 1, here[-1] + 2), 0, last)  # one frame more on each side
     at = {k: np.clip(around + k, 0, last) for k in (-BEFORE, -REF, -1, 0, PAST, AFTER)}
     stood = norms[at[-REF]] > sigma  # (n + 2, q)
     still = _rests(at[-BEFORE], at[-REF], blocks, mean, norms) & _rests(at[PAST], at[AFTER], blocks, mean, norms)
-    lost = stood & still & ~_shows(at[-REF], at[PAST], ink)
+    lost = stood & still & ~_covered(sides[at[-REF]], sides[at[PAST]]) & ~_shows(at[-REF], at[PAST], ink)
     now = lost & _shows(at[-REF], at[-1], ink) & ~_shows(at[-REF], at[0], ink)  # the last it was seen is the frame before
     about = now[:-2] | now[1:-1] | now[2:]  # (n, q)
     count = (lost[1:-1] & about).sum(1)
     rests = (stood & still)[1:-1].sum(1) / np.maximum(stood[1:-1].sum(1), 1)
     return count * np.clip((rests - RESTS[0]) / (RESTS[1] - RESTS[0]), 0, 1)
+
+
+def _covered(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Blocks that something was put upon: sides (n, q, 2) -> (n, q) bool."""
+    new = np.abs(before - after).min(-1) > GROUND  # (n, q)
+    return new & (new.mean(1, keepdims=True) < MOST)
 
 
 def _rests(a: np.ndarray, b: np.ndarray, blocks: np.ndarray, mean: np.ndarray, norms: np.ndarray) -> np.ndarray:
