@@ -166,15 +166,18 @@ class Mamba1Mixer(nn.Module):
             y = y + self.branch(projected, reverse=True)[0]
         return self.out_proj(y)
 
-    def project(self, u: Tensor) -> tuple[Tensor, ...]:
-        """u (b, l, width) -> gate silu(z) and x, both (b, l, d_inner)."""
+    def project(self, u: Tensor, *, gated: bool = True) -> tuple[Tensor | None, Tensor]:
+        """u (b, l, width) -> gate silu(z) and x, both (b, l, d_inner). gated: False leaves the gate out, None."""
+        if not gated:
+            return None, F.linear(u, self.in_proj.weight[: self.inner])
         x, z = self.in_proj(u).chunk(2, dim=-1)
         return F.silu(z), x
 
     def branch(
-        self, projected: tuple[Tensor, ...], state: MixerState | None = None, *, reverse: bool = False
+        self, projected: tuple[Tensor | None, Tensor], state: MixerState | None = None, *, reverse: bool = False
     ) -> tuple[Tensor, MixerState]:
-        """One direction over a projected piece -> its gated output (b, l, d_inner) and the state it hands on."""
+        """One direction over a projected piece -> its gated output (b, l, d_inner) and the state it hands on. Projected without
+        a gate, it is not gated: `finish` does that."""
         gate, x = projected
         suffix = "_b" if reverse else ""
         conv, x_proj, dt_proj, D = (getattr(self, name + suffix) for name in ("conv1d", "x_proj", "dt_proj", "D"))
@@ -193,4 +196,8 @@ class Mamba1Mixer(nn.Module):
             chunk_size=self.chunk_size,
             reverse=reverse,
         )
-        return y * gate, MixerState(tail, ssm)
+        return (y if gate is None else y * gate), MixerState(tail, ssm)
+
+    def finish(self, backward: Tensor, gate: Tensor) -> Tensor:
+        """What `branch(..., reverse=True)` left without a gate -> its gated output. (b, l, d_inner) each"""
+        return backward * gate

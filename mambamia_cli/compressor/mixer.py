@@ -73,10 +73,12 @@ class Mamba2Mixer(nn.Module):
             y = y + self.branch(projected, reverse=True)[0]
         return self.out_proj(y), state
 
-    def project(self, u: Tensor, every: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, u: Tensor, every: int = 1, *, gated: bool = True) -> tuple[Tensor | None, Tensor, Tensor]:
         """u (b, l, width) -> gate silu(z) (b, l, d_inner), xBC (b, l, d_inner + 2s), raw dt (b, l, h).
 
-        every: the gate only of the last of so many tokens, (b, l / every, d_inner)."""
+        every: the gate only of the last of so many tokens, (b, l / every, d_inner). gated: False leaves the gate out, None."""
+        if not gated:
+            return None, *F.linear(u, self.in_proj.weight[self.inner :]).split((self.conv_width, self.heads), dim=-1)
         if every > 1:
             z = F.linear(u[:, every - 1 :: every], self.in_proj.weight[: self.inner])
             xBC, dt = F.linear(u, self.in_proj.weight[self.inner :]).split((self.conv_width, self.heads), dim=-1)
@@ -85,11 +87,12 @@ class Mamba2Mixer(nn.Module):
         return F.silu(z), xBC, dt
 
     def branch(
-        self, projected: tuple[Tensor, Tensor, Tensor], state: MixerState | None = None, *, reverse: bool = False, every: int = 1
+        self, projected: tuple[Tensor | None, Tensor, Tensor], state: MixerState | None = None, *, reverse: bool = False, every: int = 1
     ) -> tuple[Tensor, MixerState]:
         """One direction over a projected piece -> its normed output (b, l, d_inner) and the state it hands on.
 
-        every, as in `project`: the output of the last of so many tokens alone, (b, l / every, d_inner)."""
+        every, as in `project`: the output of the last of so many tokens alone, (b, l / every, d_inner). Projected without a gate,
+        it is not normed: `finish` does both."""
         gate, xBC, dt = projected
         conv = self.conv1d_b if reverse else self.conv1d
         dt_bias = self.dt_bias_b if reverse else self.dt_bias
@@ -112,7 +115,12 @@ class Mamba2Mixer(nn.Module):
             reverse=reverse,
             every=every,
         )
-        return norm(y.flatten(2), gate), MixerState(tail, ssm)
+        y = y.flatten(2)  # (b, l, d_inner)
+        return (y if gate is None else norm(y, gate)), MixerState(tail, ssm)
+
+    def finish(self, backward: Tensor, gate: Tensor) -> Tensor:
+        """What `branch(..., reverse=True)` left without a gate -> its normed output, the same as with one. (b, l, d_inner) each"""
+        return self.norm_b(backward, gate)
 
 
 def initial_dt_bias(size: int) -> Tensor:

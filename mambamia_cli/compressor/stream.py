@@ -175,21 +175,23 @@ def _run_layer(
     if mixer.bidirectional:
         after = None  # state and convolution tail handed from right to left
         for a, e in reversed(spans):
-            y, after = mixer.branch(mixer.project(read(hidden[:, a:e].to(device)), **some), after, reverse=True, **some)
+            y, after = mixer.branch(mixer.project(read(hidden[:, a:e].to(device)), gated=False, **some), after, reverse=True, **some)
             if e <= until:
                 backward[a] = y.to(store)
             del y
     at_step = None
     for a, e in ((a, e) for a, e in spans if e <= until):
         span = hidden[:, a:e].to(device)  # a view where it lies there already
-        y, state = mixer.branch(mixer.project(read(span), **some), state, **some)  # (b, l, d_inner)
-        if mixer.bidirectional:
-            y = y.add_(backward.pop(a).to(device))
+        projected = mixer.project(read(span), **some)
+        y, state = mixer.branch(projected, state, **some)  # (b, l, d_inner)
+        gate, projected = projected[0], None
+        if mixer.bidirectional:  # the gate is both branches'; the first pass did without it
+            y = y.add_(mixer.finish(backward.pop(a).to(device), gate))
         changed = span if every == 1 else span[..., -1, :]
         changed += mixer.out_proj(y).view_as(changed)
         if store != device:
             hidden[:, a:e] = span
-        del y, span, changed
+        del y, gate, span, changed
         if e == step:
             at_step = MixerState(*(part.clone() for part in state))
     return at_step

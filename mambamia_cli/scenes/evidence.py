@@ -44,6 +44,9 @@ SPANS = (2, 3, 4, 5)
 BEHIND = AHEAD = max(SPANS[-1], swap.BEFORE + 1, swap.AFTER + 1)
 """Frames on each side that the numbers of a frame are made of."""
 
+FARTHEST = 2 * SPANS[-1]
+"""Frames between two that are compared, at most."""
+
 DIM = 0.15
 """A block whose structure shrinks below this part of its strength has vanished, not been dimmed."""
 
@@ -81,6 +84,7 @@ class EvidenceStream:
     def __init__(self) -> None:
         self._blocks = np.empty((0, GRID * GRID, BLOCK * BLOCK), np.float32)  # (k, 196, 64), means removed
         self._ink = np.empty_like(self._blocks)  # the same with their medians removed
+        self._products = np.empty((0, FARTHEST + 1, GRID * GRID), np.float32)  # (k, 11, 196), with the frame itself and those before
         self._mean = np.empty((0, GRID * GRID), np.float32)  # (k, 196)
         self._sides = np.empty((0, GRID * GRID, 2), np.float32)  # (k, 196, 2), their grounds
         self._done = 0  # of the frames held, those whose numbers are given out
@@ -90,6 +94,7 @@ class EvidenceStream:
         """frames (m, H, W, 3) uint8, those that follow the ones already pushed."""
         blocks, mean = describe(frames)
         self._blocks, self._mean = np.concatenate([self._blocks, blocks]), np.concatenate([self._mean, mean])
+        self._products = np.concatenate([self._products, self._with_those_before(len(blocks))])
         ink, sides = swap.ink_of(blocks)
         self._ink, self._sides = np.concatenate([self._ink, ink]), np.concatenate([self._sides, mean[..., None] + sides])
         self._measure(len(self._mean) - AHEAD)
@@ -108,7 +113,7 @@ class EvidenceStream:
         if until <= self._done:
             return
         here = np.arange(self._done, until)
-        norms = np.sqrt(np.einsum("nqp,nqp->nq", self._blocks, self._blocks))  # (k, 196)
+        norms = np.sqrt(self._products[:, 0])  # (k, 196)
         gone = self._gone(here, norms)
         swapped = swap.swapped(here, self._blocks, self._ink, self._mean, self._sides, norms, SIGMA * BLOCK)
         if not self._parts:
@@ -116,7 +121,23 @@ class EvidenceStream:
         self._parts.append((gone, self._stays(here, norms), *self._gradual(here, norms), swapped))
         drop = max(0, until - BEHIND)
         self._blocks, self._ink, self._mean, self._sides = (a[drop:] for a in (self._blocks, self._ink, self._mean, self._sides))
+        self._products = self._products[drop:]
         self._done = until - drop
+
+    def _with_those_before(self, new: int) -> np.ndarray:
+        """Products of the blocks of the last `new` frames with those of the frames 0 .. FARTHEST before: (new, 11, 196). Each pair
+        is multiplied once, however often it is compared."""
+        k = len(self._blocks)
+        products = np.zeros((new, FARTHEST + 1, GRID * GRID), np.float32)
+        for lag in range(FARTHEST + 1):
+            first = max(k - new, lag)  # what has no such frame before it is never asked for
+            if first < k:
+                products[first - (k - new) :, lag] = np.einsum("nqp,nqp->nq", self._blocks[first:], self._blocks[first - lag : k - lag])
+        return products
+
+    def _product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Of the blocks of frames a (n,) and b (n,), none before its a: (n, 196)"""
+        return self._products[b, b - a]
 
     def _gone(self, here: np.ndarray, norms: np.ndarray) -> np.ndarray:
         """here (n,) indices of held frames; norms (k, 196) of their blocks -> (n,)."""
@@ -145,7 +166,7 @@ class EvidenceStream:
 
     def _compare(self, a: np.ndarray, b: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Frames a (n,) with frames b (n,): changed, vanished and kept blocks, (n, 196) bool each."""
-        alike = np.einsum("nqp,nqp->nq", self._blocks[a], self._blocks[b]) >= ALIKE * norms[a] * norms[b]  # (n, 196)
+        alike = self._product(a, b) >= ALIKE * norms[a] * norms[b]  # (n, 196)
         alike &= norms[b] > DIM * norms[a]  # what is left of a block that became flat is noise
         stood, stands = norms[a] > SIGMA * BLOCK, norms[b] > SIGMA * BLOCK
         changed = (stood | stands) & ~alike | (np.abs(self._mean[a] - self._mean[b]) > LEVEL)
@@ -182,9 +203,8 @@ class EvidenceStream:
         """
         a, b = np.maximum(here - k, 0), np.minimum(here + k, len(norms) - 1)
         weight = 1 / (norms[here] ** 2 + norms[a] ** 2 + norms[b] ** 2 + 3 * (SIGMA * BLOCK) ** 2)  # (n, 196)
-        f, g, h = self._blocks[here], self._blocks[a], self._blocks[b]
         size = [np.sqrt((weight * norms[i] ** 2).sum(1)) + 1e-4 for i in (here, a, b)]
-        inner = [(weight * np.einsum("nqp,nqp->nq", x, y)).sum(1) for x, y in ((f, g), (f, h), (g, h))]
+        inner = [(weight * self._product(x, y)).sum(1) for x, y in ((a, here), (here, b), (a, b))]
         return *size, inner[0] / (size[0] * size[1]), inner[1] / (size[0] * size[2]), inner[2] / (size[1] * size[2])
 
 

@@ -94,6 +94,23 @@ def test_backward_branch_is_the_forward_one_on_the_flipped_sequence(make):
     torch.testing.assert_close(state.ssm, flipped_state.ssm)
 
 
+@pytest.mark.parametrize(
+    "make, some", [(lambda: Mamba1Mixer(16, state_size=4), {}), (lambda: Mamba2Mixer(16, state_size=4, head_dim=8), {}),
+                   (lambda: Mamba2Mixer(16, state_size=4, head_dim=8), {"every": 4})], ids=["mamba1", "mamba2", "some outputs"],
+)  # fmt: skip
+def test_a_gate_that_comes_later_is_the_same(make, some):
+    torch.manual_seed(0)
+    mixer, u = make(), torch.randn(2, 12, 16)
+    with torch.no_grad():
+        projected = mixer.project(u, **some)
+        whole, state = mixer.branch(projected, reverse=True, **some)
+        bare = mixer.project(u, gated=False, **some)
+        later, other = mixer.branch(bare, reverse=True, **some)
+        assert bare[0] is None and not torch.allclose(later, whole)
+        torch.testing.assert_close(mixer.finish(later, projected[0]), whole)
+    torch.testing.assert_close(other.ssm, state.ssm)
+
+
 def test_mamba1_names():
     names = set(dict(Mamba1Mixer(16, state_size=4, bidirectional=False).named_parameters()))
     assert names == {
