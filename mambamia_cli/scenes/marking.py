@@ -1,5 +1,6 @@
 """Scores and refined candidates -> scenes. The one place where markers are chosen, from a video and from its record alike."""
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,16 +32,27 @@ def choose(candidates: Sequence[Candidate], threshold: float, min_scene_len: flo
     """The candidates that open a scene, in order of time. Strongest first, each silences those closer than
     `min_scene_len` seconds to it and those within its transition, or seen in it; no scene at the start or the end
     is shorter either. Of sure cuts in quick succession the earliest comes first: that keeps the most of them."""
-    chosen: list[Candidate] = []
+    chosen: list[Candidate] = []  # in order of time
+    shortest, reach = max(min_scene_len, 1e-6), _reach(candidates, min_scene_len)
     ranks = _ranks(candidates, SURE * threshold, min_scene_len)
     for _, one in sorted(zip(ranks, candidates, strict=True), key=lambda pair: (-pair[0], pair[1].time)):
-        if one.score < max(threshold, 1e-9) or one.time - start < max(min_scene_len, 1e-6) or end - one.time < max(min_scene_len, 1e-6):
+        if one.score < max(threshold, 1e-9) or one.time - start < shortest or end - one.time < shortest:
             continue
-        if not any(
-            abs(one.time - other.time) < max(min_scene_len, 1e-6) or _inside(one, other) or _seen_in(one, other) for other in chosen
-        ):
-            chosen.append(one)
-    return sorted(chosen, key=lambda c: c.time)
+        near = slice(bisect_left(chosen, one.time - reach, key=_time), bisect_right(chosen, one.time + reach, key=_time))
+        if not any(abs(one.time - other.time) < shortest or _inside(one, other) or _seen_in(one, other) for other in chosen[near]):
+            insort(chosen, one, key=_time)
+    return chosen
+
+
+def _time(candidate: Candidate) -> float:
+    return candidate.time
+
+
+def _reach(candidates: Sequence[Candidate], min_scene_len: float) -> float:
+    """Seconds beyond which no candidate silences another: a film of hours has thousands, not all pairs of which are looked at."""
+    spans = [max(c.transition_end - c.time, c.time - c.transition_start) for c in candidates if c.transition_start is not None]
+    looks = [abs(c.look - c.time) for c in candidates]
+    return max(min_scene_len, max(spans, default=0.0) + max(looks, default=0.0) + 2 * BESIDE)
 
 
 def _ranks(candidates: Sequence[Candidate], sure: float, min_scene_len: float) -> list[float]:
