@@ -47,6 +47,12 @@ def test_two_moments_of_one_long_stretch_share_it():
     assert after[10] == 5.0 and after[30] == -3.0 and (after[5:21] == 5.0).all() and (after[21:35] == -3.0).all()  # the frame midway goes to one of them
 
 
+def test_no_frame_between_two_moments_is_left_to_nobody():
+    """The moment in the middle is near to one and far from the other: it rules half the way to each."""
+    after = corrected(np.full(40, 2.0), TIMES, {6: 5.0, 20: 6.0, 22: 7.0}, drop=4.0)
+    assert (after[:13] == 5.0).all() and (after[14:21] == 6.0).all() and (after[22:] == 7.0).all() and after[[13, 21]].min() >= 5.0
+
+
 def test_the_views_are_the_frame_and_windows_of_it_enlarged(look, numbered):
     """Against plain decoding: every view is cut out where it should be."""
     from mambamia_cli.video.grab import grab

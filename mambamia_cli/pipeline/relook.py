@@ -205,8 +205,10 @@ def corrected(odds: np.ndarray, times: np.ndarray, looked: dict[int, float], dro
     """
     cap = min(looked.values())
     out, taken = np.minimum(odds, cap), np.zeros(len(odds), bool)
+    nearest = np.abs(times[:, None] - times[list(looked)]).min(1)  # (m,) seconds to the nearest moment that was looked at
     for frame in sorted(looked, key=lambda i: -odds[i]):
-        stretch = _stretch(odds, frame, drop) & ~taken & (np.abs(times - times[frame]) <= _reach(times, frame, looked))
+        # Each moment rules what lies nearer to it than to any other; a frame midway, whichever comes first.
+        stretch = _stretch(odds, frame, drop) & ~taken & (np.abs(times - times[frame]) <= nearest + 1e-9)
         stretch[frame] = True
         out[stretch] = np.minimum(odds[stretch] - odds[frame], 0.0) + looked[frame]
         taken |= stretch
@@ -222,9 +224,3 @@ def _stretch(odds: np.ndarray, frame: int, drop: float) -> np.ndarray:
     inside = np.zeros(len(odds), bool)
     inside[low + 1 : high] = True
     return inside
-
-
-def _reach(times: np.ndarray, frame: int, looked: dict[int, float]) -> float:
-    """Half the way to the nearest other moment that was looked at: each rules its own half."""
-    others = [abs(times[i] - times[frame]) for i in looked if i != frame]
-    return min(others) / 2 if others else np.inf
