@@ -35,6 +35,9 @@ RESTS = (0.4, 0.7)
 GROUND, MOST = 12.0, 0.5
 """Grey values by which the ground of a block may change; share of the blocks from which on it may change by any."""
 
+BESIDE = 0.4
+"""What a swap counts in the frames beside the one in which most of it happens: else it would be as high in all three."""
+
 SIDES = 0.4
 """The ground is the darker or the lighter side of a block, as its text is light or dark: what this share of its pixels is below,
 or above. Where either stays, the ground does."""
@@ -66,9 +69,14 @@ def swapped(
     lost = stood & still & ~_covered(sides[at[-REF]], sides[at[PAST]]) & ~_shows(at[-REF], at[PAST], ink)
     now = lost & _shows(at[-REF], at[-1], ink) & ~_shows(at[-REF], at[0], ink)  # the last it was seen is the frame before
     about = now[:-2] | now[1:-1] | now[2:]  # (n, q)
-    count = (lost[1:-1] & about).sum(1)
+    count = (lost[1:-1] & about).sum(1) * np.where(_beside(now.sum(1)), BESIDE, 1.0)
     rests = (stood & still)[1:-1].sum(1) / np.maximum(stood[1:-1].sum(1), 1)
     return count * np.clip((rests - RESTS[0]) / (RESTS[1] - RESTS[0]), 0, 1)
+
+
+def _beside(count: np.ndarray) -> np.ndarray:
+    """Whether a neighbour has more, for all but the first and the last: (n + 2,) -> (n,) bool"""
+    return np.maximum(count[:-2], count[2:]) > count[1:-1]
 
 
 def _covered(before: np.ndarray, after: np.ndarray) -> np.ndarray:

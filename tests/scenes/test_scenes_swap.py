@@ -43,6 +43,7 @@ def test_words_that_make_way_for_others_are_swapped(rng, ground, ink):
     before, after = write(write(back.copy(), rng, 0, ink), rng, 1, ink), write(write(back.copy(), rng, 0, ink), rng, 1, ink)
     swapped = measured(before, after)
     assert swapped[CHANGE - 1 : CHANGE + 2].max() > RULE.swap + RULE.swap_slope
+    assert swapped.argmax() == CHANGE and max(swapped[CHANGE - 1], swapped[CHANGE + 1]) < swapped[CHANGE] / 2  # the very frame
     assert swapped[: CHANGE - 3].max() == swapped[CHANGE + 4 :].max() == 0
 
 
