@@ -6,6 +6,9 @@ import sys
 
 
 def main() -> int:
+    for name in ("stdout", "stderr"):  # None where the caller closed it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for as long as the process lives)
     try:
         from mambamia_cli.cli.app import run
 

@@ -131,7 +131,7 @@ def _compressor(models: Models, _clip: Path, timer: _Timer) -> dict[str, Any]:
     chunks = max(1, -(-chosen.window // chosen.chunk))
 
     def work() -> None:
-        stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=min(chosen.overlap, models.folder.overlap or chosen.overlap), chunk_frames=chosen.chunk, offload=chosen.offload)
+        stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=models.overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
         for _ in range(chunks):
             stream.push(patches)
         stream.finish()

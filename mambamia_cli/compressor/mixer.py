@@ -77,14 +77,12 @@ class Mamba2Mixer(nn.Module):
         """u (b, l, width) -> gate silu(z) (b, l, d_inner), xBC (b, l, d_inner + 2s), raw dt (b, l, h).
 
         every: the gate only of the last of so many tokens, (b, l / every, d_inner). gated: False leaves the gate out, None."""
-        if not gated:
-            return None, *F.linear(u, self.in_proj.weight[self.inner :]).split((self.conv_width, self.heads), dim=-1)
-        if every > 1:
-            z = F.linear(u[:, every - 1 :: every], self.in_proj.weight[: self.inner])
-            xBC, dt = F.linear(u, self.in_proj.weight[self.inner :]).split((self.conv_width, self.heads), dim=-1)
+        if gated and every == 1:
+            z, xBC, dt = self.in_proj(u).split((self.inner, self.conv_width, self.heads), dim=-1)
             return F.silu(z), xBC, dt
-        z, xBC, dt = self.in_proj(u).split((self.inner, self.conv_width, self.heads), dim=-1)
-        return F.silu(z), xBC, dt
+        xBC, dt = F.linear(u, self.in_proj.weight[self.inner :]).split((self.conv_width, self.heads), dim=-1)
+        gate = F.silu(F.linear(u[:, every - 1 :: every], self.in_proj.weight[: self.inner])) if gated else None
+        return gate, xBC, dt
 
     def branch(
         self, projected: tuple[Tensor | None, Tensor, Tensor], state: MixerState | None = None, *, reverse: bool = False, every: int = 1

@@ -73,6 +73,11 @@ class Models:
         return pick_device(self._wanted)
 
     @property
+    def overlap(self) -> int:
+        """Frames that a window of the compressor shares with the next: the settings', or fewer where fewer do for these weights."""
+        return min(self.settings.overlap, self.folder.overlap or self.settings.overlap)
+
+    @property
     def on_cpu(self) -> bool:
         """Whether the CPU computes, probably so before the device is known. Imports no torch."""
         return self.__dict__.get("device", detected_device() if self._wanted == "auto" else self._wanted) == "cpu"

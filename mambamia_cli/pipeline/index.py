@@ -122,8 +122,7 @@ def watch(
 
     chosen, clock, began = models.settings, _Clock(), time.perf_counter()
     models.enter("watch")
-    overlap = min(chosen.overlap, models.folder.overlap or chosen.overlap)
-    stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
+    stream = StreamingCompressor(models.compressor, window=chosen.window, overlap=models.overlap, chunk_frames=chosen.chunk, offload=chosen.offload)
     backoff = Backoff(models.encoder, stream, chosen.chunk)
     anchors, delta, times = AnchorStore() if keep_anchors else None, [], []
     evidence, signatures = EvidenceStream(), SignatureStream()

@@ -109,3 +109,9 @@ def test_a_full_stdout_is_an_error(three_cuts, tiny_model, words, unbuffered):
         done = subprocess.run([sys.executable, "-m", "mambamia_cli", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
     assert done.returncode == 2 and "no space left" in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_streams_that_the_caller_closed_are_no_failure(closed):
+    ran = subprocess.run(["sh", "-c", f'"$0" -m mambamia_cli --help {closed}', sys.executable], capture_output=True, text=True)
+    assert ran.returncode == 0 and "Traceback" not in ran.stderr
