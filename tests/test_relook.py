@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mambamia_cli import open_video
+from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.language.matching import MatchRule
 from mambamia_cli.pipeline import Models
 from mambamia_cli.pipeline.relook import MOST, SecondLook, corrected, moments, swept, windows
@@ -93,7 +94,7 @@ def closer(tiny_model, numbered, tmp_path_factory):
     folder = tmp_path_factory.mktemp("closer") / "tiny"
     shutil.copytree(tiny_model, folder)
     Lexicon(["cat", "dog", "scene"], torch.randn(3, 64)).save_pretrained(folder / "lexicon")
-    Spotter(SpotterConfig(hidden_width=32, output_width=64, readers=2)).save_pretrained(folder / "spotter")
+    Spotter(SpotterConfig(hidden_width=32, output_width=64, readers=("attention-pool", "proposed"))).save_pretrained(folder / "spotter")
     models = Models(str(folder), device="cpu", threads=1)
     return SecondLook(open_video(numbered.path, models=models, fps=8).index(), models)
 
@@ -151,7 +152,7 @@ def test_a_reader_that_does_not_fit_the_encoder_is_refused(closer, tmp_path):
 
     folder = tmp_path / "tiny"
     shutil.copytree(closer._models.folder.path, folder)
-    Spotter(SpotterConfig(patches=16, hidden_width=32, output_width=64)).save_pretrained(folder / "spotter")
+    Spotter(SpotterConfig(CompressorConfig(grid_rows=4, patches_per_row=4), hidden_width=32, output_width=64)).save_pretrained(folder / "spotter")
     with pytest.raises(ModelError, match="16 patches 432 wide"):
         _ = Models(str(folder), device="cpu", threads=1).spotter
 

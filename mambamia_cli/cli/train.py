@@ -10,7 +10,7 @@ import typer
 from mambamia_cli.cli.options import Options, takes
 from mambamia_cli.errors import UsageError
 
-STAGES = ("data", "align", "spotter", "tune", "export", "calibrate")
+STAGES = ("data", "align", "tune", "export", "spotter", "calibrate")
 NEEDS = {"cv2": "opencv-python-headless", "PIL": "pillow", "resvg_py": "resvg-py"}
 
 

@@ -69,11 +69,12 @@ def scan(
     chunk_size: int = 64,
     reverse: bool = False,
     every: int = 1,
-) -> tuple[Tensor, Tensor]:
+    final: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     """`ssd.ssd_scan`, by the fused kernel where there is one. Same shapes, same numbers up to rounding."""
     fused = kernels_for(x.device.type).scan.function
     if fused is None:
-        return ssd.ssd_scan(x, dt, A, B, C, D, initial_state=initial_state, chunk_size=chunk_size, reverse=reverse, every=every)
+        return ssd.ssd_scan(x, dt, A, B, C, D, initial_state=initial_state, chunk_size=chunk_size, reverse=reverse, every=every, final=final)
     y, state = fused_scan(fused, x, dt, A, B, C, D, initial_state=initial_state, chunk_size=chunk_size, reverse=reverse)
     return y[:, every - 1 :: every], state
 

@@ -23,7 +23,7 @@ class MixerState(NamedTuple):
     """What one direction hands on to the next piece of a sequence."""
 
     conv_tail: Tensor  # (b, K - 1, conv width): the last inputs of the convolution
-    ssm: Tensor  # Mamba-2: (b, h, p, s); Mamba-1: (b, d_inner, s)
+    ssm: Tensor | None  # Mamba-2: (b, h, p, s); Mamba-1: (b, d_inner, s)
 
 
 class Mamba2Mixer(nn.Module):
@@ -62,15 +62,17 @@ class Mamba2Mixer(nn.Module):
         self.out_proj = nn.Linear(self.inner, width, bias=False)
 
     def forward(self, u: Tensor, state: MixerState | None = None) -> Tensor:
-        y, _ = self.forward_with_state(u, state)
-        return y
+        return self._mixed(u, state, final=False)[0]
 
     def forward_with_state(self, u: Tensor, state: MixerState | None = None) -> tuple[Tensor, MixerState]:
         """`state` is the forward direction's, before u; the one after u is returned."""
+        return self._mixed(u, state, final=True)
+
+    def _mixed(self, u: Tensor, state: MixerState | None, *, final: bool) -> tuple[Tensor, MixerState]:
         projected = self.project(u)
-        y, state = self.branch(projected, state)  # (b, l, d_inner)
+        y, state = self.branch(projected, state, final=final)  # (b, l, d_inner)
         if self.bidirectional:
-            y = y + self.branch(projected, reverse=True)[0]
+            y = y + self.branch(projected, reverse=True, final=False)[0]
         return self.out_proj(y), state
 
     def project(self, u: Tensor, every: int = 1, *, gated: bool = True) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -85,12 +87,13 @@ class Mamba2Mixer(nn.Module):
         return gate, xBC, dt
 
     def branch(
-        self, projected: tuple[Tensor | None, Tensor, Tensor], state: MixerState | None = None, *, reverse: bool = False, every: int = 1
-    ) -> tuple[Tensor, MixerState]:
+        self, projected: tuple[Tensor | None, Tensor, Tensor], state: MixerState | None = None, *, reverse: bool = False, every: int = 1,
+        final: bool = True,
+    ) -> tuple[Tensor, MixerState]:  # fmt: skip
         """One direction over a projected piece -> its normed output (b, l, d_inner) and the state it hands on.
 
         every, as in `project`: the output of the last of so many tokens alone, (b, l / every, d_inner). Projected without a gate,
-        it is not normed: `finish` does both."""
+        it is not normed: `finish` does both. final: as the scan's; False where the state after the piece is not read."""
         gate, xBC, dt = projected
         conv = self.conv1d_b if reverse else self.conv1d
         dt_bias = self.dt_bias_b if reverse else self.dt_bias
@@ -112,6 +115,7 @@ class Mamba2Mixer(nn.Module):
             chunk_size=self.chunk_size,
             reverse=reverse,
             every=every,
+            final=final,
         )
         y = y.flatten(2)  # (b, l, d_inner)
         return (y if gate is None else norm(y, gate)), MixerState(tail, ssm)

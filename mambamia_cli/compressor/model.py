@@ -8,7 +8,7 @@ Letters: b batch, m frames, n patches a frame, g rows = anchors a frame, k patch
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -64,8 +64,8 @@ class CompressorBlock(GatedPatchAggregation):
         return u.flatten(1, 3)
 
 
-class MambaMiaCompressor(nn.Module):
-    """patches (b, m, n, d_vision) -> CompressorOutput(anchors (b, m, g, d), delta (b, m)). n = g * k, row by row."""
+class AnchorStage(nn.Module):
+    """Stage 1: patches (b, m, n, d_vision) -> anchors (b, m, g, d), a query a row. n = g * k, row by row."""
 
     def __init__(self, config: CompressorConfig):
         super().__init__()
@@ -77,24 +77,9 @@ class MambaMiaCompressor(nn.Module):
         self.model = nn.Module()  # a bare level, for the family's names: model.layers.{i}, model.norm_f
         self.model.layers = nn.ModuleList(CompressorBlock(config) for _ in range(config.num_layers))
         self.model.norm_f = RMSNorm(d, config.norm_eps)
-        width = taa_width(config.grid_rows, d, config.taa_layout)
-        taa_mixer = build_mixer(config, width, config.taa_expand, config.taa_state_size, config.taa_bidirectional)
-        self.taa = TimeAxisAggregator(
-            config.grid_rows, d, taa_mixer, layout=config.taa_layout, norm_eps=config.norm_eps
-        )
-        self.output_proj = nn.Identity() if config.output_size is None else nn.Linear(d, config.output_size)
-
-    @property
-    def anchors_per_frame(self) -> int:
-        return self.config.grid_rows
-
-    def forward(self, patches: Tensor) -> CompressorOutput:
-        """Raises ValueError when patches are not (b, m >= 1, g * k, vision_width)."""
-        anchors, delta = self.taa(self.gather(patches))  # (b, m, g, d), (b, m)
-        return CompressorOutput(self.output_proj(anchors), delta)
 
     def gather(self, patches: Tensor) -> Tensor:
-        """Stage 1 alone: patches (b, m, n, d_vision) -> anchors (b, m, g, d) before the time-axis aggregator."""
+        """Stage 1 alone, before the time-axis aggregator. Raises ValueError when patches are not (b, m >= 1, g * k, vision_width)."""
         hidden = self.insert_queries(patches)  # (b, m, g, k + 1, d)
         for block in self.model.layers:
             hidden = block(hidden)
@@ -114,6 +99,37 @@ class MambaMiaCompressor(nn.Module):
         """(b, m, g, k + 1, d) -> anchors (b, m, g, d). norm_f is per token, so only what is kept is normed."""
         return self.model.norm_f(hidden[..., -1, :])
 
+    def to_dtype(self, dtype: torch.dtype) -> Self:
+        """Weights and activations in `dtype`. What sets decays and step sizes (A_log, dt_bias, D) stays float32, as the
+        scan's states do: products of hundreds of factors near 1 would drift in half precision."""
+        for name, parameter in self.named_parameters():
+            if not name.rpartition(".")[2].startswith(FLOAT32):
+                parameter.data = parameter.data.to(dtype)
+        return self
+
+
+class MambaMiaCompressor(AnchorStage):
+    """patches (b, m, n, d_vision) -> CompressorOutput(anchors (b, m, g, d), delta (b, m)): stage 1, then the time-axis aggregator."""
+
+    def __init__(self, config: CompressorConfig):
+        super().__init__(config)
+        d = config.hidden_size
+        width = taa_width(config.grid_rows, d, config.taa_layout)
+        taa_mixer = build_mixer(config, width, config.taa_expand, config.taa_state_size, config.taa_bidirectional)
+        self.taa = TimeAxisAggregator(
+            config.grid_rows, d, taa_mixer, layout=config.taa_layout, norm_eps=config.norm_eps
+        )
+        self.output_proj = nn.Identity() if config.output_size is None else nn.Linear(d, config.output_size)
+
+    @property
+    def anchors_per_frame(self) -> int:
+        return self.config.grid_rows
+
+    def forward(self, patches: Tensor) -> CompressorOutput:
+        """Raises ValueError when patches are not (b, m >= 1, g * k, vision_width)."""
+        anchors, delta = self.taa(self.gather(patches))  # (b, m, g, d), (b, m)
+        return CompressorOutput(self.output_proj(anchors), delta)
+
     @classmethod
     def from_pretrained(
         cls, folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
@@ -128,14 +144,6 @@ class MambaMiaCompressor(nn.Module):
             model = cls(config).to_dtype(dtype)
         load_weights(model, Path(folder) / "model.safetensors", device)
         return model.eval()
-
-    def to_dtype(self, dtype: torch.dtype) -> "MambaMiaCompressor":
-        """Weights and activations in `dtype`. What sets decays and step sizes (A_log, dt_bias, D) stays float32, as the
-        scan's states do: products of hundreds of factors near 1 would drift in half precision."""
-        for name, parameter in self.named_parameters():
-            if not name.rpartition(".")[2].startswith(FLOAT32):
-                parameter.data = parameter.data.to(dtype)
-        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors, each whole or not at all. Raises OutputError."""

@@ -32,10 +32,18 @@ def split_blocks(x: Tensor, chunk_size: int) -> list[Block]:
     """Cut x (b, l, h, p) into blocks of whole chunks; what is left over is one shorter chunk, so nothing is padded."""
     b, l, h, _ = x.shape
     whole, rest = divmod(l, chunk_size)
-    elements = _BLOCK_ELEMENTS if x.device.type == "cpu" else _BLOCK_ELEMENTS_DEVICE
-    a_block = max(1, elements // (b * h * chunk_size**2))
+    a_block = max(1, _elements(x) // (b * h * chunk_size**2))
     blocks = [Block(i * chunk_size, min(a_block, whole - i), chunk_size) for i in range(0, whole, a_block)]
     return blocks + ([Block(whole * chunk_size, 1, rest)] if rest else [])
+
+
+def sequences_a_block(x: Tensor) -> int:
+    """How many sequences x (b, l, h, p), each of them one chunk, go through a block."""
+    return max(1, _elements(x) // (x.shape[2] * x.shape[1] ** 2))
+
+
+def _elements(x: Tensor) -> int:
+    return _BLOCK_ELEMENTS if x.device.type == "cpu" else _BLOCK_ELEMENTS_DEVICE
 
 
 def block_forward(
@@ -51,12 +59,9 @@ def block_forward(
     x, B, C = (t.to(dt.dtype) for t in (x, B, C))
     log_decay, total = _log_decays(dt, A, reverse)  # (b, c, q, h), (b, c, h)
 
-    # Step 1. Inside a chunk: y_i = sum_j (C_i . B_j) exp(log_decay_i - log_decay_j) dt_j x_j over the j not after i.
+    # Step 1.
     C = C[:, :, rows]  # (b, c, q', s), q' = q / every
-    scores = C @ B.transpose(-1, -2)  # (b, c, q', q), shared by all heads
-    weights = _decay_matrix(log_decay, reverse, rows).mul_(scores.unsqueeze(2))  # (b, c, h, q', q)
-    y_inside = weights @ _by_head(x, dt)  # (b, c, h, q', p)
-    del weights  # the largest tensor of the block
+    y_inside = _inside(x, dt, B, C, log_decay, reverse, rows)
 
     # Step 2. What each chunk adds to the state: sum_j exp(total - log_decay_j) dt_j x_j B_j^T.
     to_exit = dt * torch.exp(total.unsqueeze(2) - log_decay)  # (b, c, q, h)
@@ -90,20 +95,10 @@ def block_backward(
     x, B, C, y, dy = (t.to(dt.dtype) for t in (x, B, C, y, dy))
     log_decay, total = _log_decays(dt, A, reverse)
 
-    # The skip, and what log_decay_i scales.
-    dy_x = (dy * x).sum(-1)  # (b, c, q, h)
-    d_log = (dy * y).sum(-1)  # (b, c, q, h)
-    if D is not None:
-        d_log -= dy_x * D.to(dt.dtype)
+    dy_x, d_log = _skip_and_decays(x, y, dy, D)
 
     # Step 1.
-    scores = C @ B.transpose(-1, -2)  # (b, c, q, q)
-    decays = _decay_matrix(log_decay, reverse)  # (b, c, h, q, q)
-    dy_heads = _by_head(dy)  # (b, c, h, q, p)
-    d_scores = dy_heads @ _by_head(x, dt).transpose(-1, -2)  # (b, c, h, q, q)
-    d_scores = d_scores.mul_(decays).sum(2)  # (b, c, q, q)
-    weights = decays.mul_(scores.unsqueeze(2))
-    dx_inside = (weights.transpose(-1, -2) @ dy_heads).transpose(2, 3)  # (b, c, q, h, p), of dt_j x_j
+    dx_inside, d_scores = _inside_backward(x, dt, B, C, dy, log_decay, reverse)
 
     # Step 4.
     dy_entered = _flat(dy * torch.exp(log_decay).unsqueeze(-1))  # (b, c, q, h*p)
@@ -139,6 +134,58 @@ def block_backward(
 
     d_decay, dA = _through_decays(d_log, d_total, dt, A, reverse)
     return (dx, d_dt.add_(d_decay), dB, dC), (dA, None if D is None else dy_x.sum((0, 1, 2))), d_state
+
+
+def chunk_forward(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool) -> Tensor:
+    """`block_forward` of one chunk with nothing before it and nothing after it: step 1 alone. y (b, 1, q, h, p) without the skip."""
+    x, B, C = (t.to(dt.dtype) for t in (x, B, C))
+    return _inside(x, dt, B, C, _log_decays(dt, A, reverse)[0], reverse).transpose(2, 3)
+
+
+def chunk_backward(
+    x: Tensor, dt: Tensor, B: Tensor, C: Tensor, y: Tensor, dy: Tensor, A: Tensor, D: Tensor | None, reverse: bool
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]:
+    """Gradient of `chunk_forward` with its skip: `block_backward` without states."""
+    x, B, C, y, dy = (t.to(dt.dtype) for t in (x, B, C, y, dy))
+    log_decay, total = _log_decays(dt, A, reverse)
+    dy_x, d_log = _skip_and_decays(x, y, dy, D)
+    dx_inside, d_scores = _inside_backward(x, dt, B, C, dy, log_decay, reverse)
+    d_dt = (x * dx_inside).sum(-1)  # (b, 1, q, h)
+    dx = dx_inside * dt.unsqueeze(-1)
+    if D is not None:
+        dx.addcmul_(dy, D.to(dt.dtype).unsqueeze(-1))
+    d_log -= dt * d_dt
+    d_decay, dA = _through_decays(d_log, torch.zeros_like(total), dt, A, reverse)
+    dC, dB = d_scores @ B, d_scores.transpose(-1, -2) @ C
+    return (dx, d_dt.add_(d_decay), dB, dC), (dA, None if D is None else dy_x.sum((0, 1, 2)))
+
+
+def _inside(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, log_decay: Tensor, reverse: bool, rows: slice = slice(None)) -> Tensor:
+    """Step 1, inside a chunk: y_i = sum_j (C_i . B_j) exp(log_decay_i - log_decay_j) dt_j x_j over the j not after i.
+
+    C (b, c, q', s) of the tokens i that `rows` names. -> (b, c, h, q', p)."""
+    scores = C @ B.transpose(-1, -2)  # (b, c, q', q), shared by all heads
+    weights = _decay_matrix(log_decay, reverse, rows).mul_(scores.unsqueeze(2))  # (b, c, h, q', q)
+    return weights @ _by_head(x, dt)
+
+
+def _inside_backward(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, dy: Tensor, log_decay: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+    """Step 1's gradients of dt_j x_j (b, c, q, h, p) and of the scores C_i . B_j (b, c, q, q)."""
+    scores = C @ B.transpose(-1, -2)  # (b, c, q, q)
+    decays = _decay_matrix(log_decay, reverse)  # (b, c, h, q, q)
+    dy_heads = _by_head(dy)  # (b, c, h, q, p)
+    d_scores = dy_heads @ _by_head(x, dt).transpose(-1, -2)  # (b, c, h, q, q)
+    d_scores = d_scores.mul_(decays).sum(2)  # (b, c, q, q)
+    weights = decays.mul_(scores.unsqueeze(2))
+    return (weights.transpose(-1, -2) @ dy_heads).transpose(2, 3), d_scores
+
+
+def _skip_and_decays(x: Tensor, y: Tensor, dy: Tensor, D: Tensor | None) -> tuple[Tensor, Tensor]:
+    """dy_i . x_i, D's gradient token by token, and that of what log_decay_i scales: all of y_i but the skip. (b, c, q, h) each."""
+    dy_x, d_log = (dy * x).sum(-1), (dy * y).sum(-1)
+    if D is not None:
+        d_log -= dy_x * D.to(dy.dtype)
+    return dy_x, d_log
 
 
 def _through_decays(d_log: Tensor, d_total: Tensor, dt: Tensor, A: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:

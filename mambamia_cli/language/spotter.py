@@ -1,21 +1,25 @@
 """A single still view -> visual tokens: what a second look (pipeline/relook.py) names things with.
 
-The compressor reads a view as a video of one frame, in which its state-space layers have nothing to carry from frame to
-frame. Here learned attention pools the view's patches, several pools a view, each weighting patches by their content and
-place, and two layers turn the pools into tokens of the language model's input space, as the projector's are.
+A reader gathers a view's patches and two layers turn what it gathered into tokens of the language model's input space, as
+the projector's are. Several read each view, and what counts is the mean of their log-odds: each is surer of its mistakes than
+it should be, and they make different ones.
 
-Several readers, trained from different beginnings, read each view; what counts is the mean of their log-odds. Each is surer
-of its mistakes than it should be, and they make different ones.
+| kind           | gathers                                                                                   |
+|----------------|-------------------------------------------------------------------------------------------|
+| proposed       | stage 1 of the compressor, bi-directional Mamba with GPA, the view being a video of one frame |
+| attention-pool | learned pools, each weighting all patches by their content and place                      |
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mambamia_cli.compressor.config import CompressorConfig
+from mambamia_cli.compressor.model import AnchorStage
 from mambamia_cli.compressor.weights import load_weights, save_folder
 from mambamia_cli.errors import ModelError
 from mambamia_cli.language.lexicon import Lexicon
@@ -23,38 +27,51 @@ from mambamia_cli.language.lexicon import Lexicon
 
 @dataclass(frozen=True)
 class SpotterConfig:
-    """Sizes: patches a view n, their width, pools and the width of what scores patches for them, hidden width, tokens a view,
-    readers r."""
+    """Sizes: the stage 1 of a "proposed" reader, and with it the patches a view and their width; pools and the width of what
+    scores patches for them; hidden width, output width, tokens a view; the kind of each reader (READERS)."""
 
-    patches: int = 49
-    vision_width: int = 432
+    compressor: CompressorConfig = field(default_factory=CompressorConfig)
     pools: int = 12
     score_width: int = 128
     hidden_width: int = 768
     output_width: int = 576
     tokens: int = 2
-    readers: int = 1
+    readers: tuple[str, ...] = ("attention-pool",)
+
+    @property
+    def patches(self) -> int:
+        return self.compressor.grid_rows * self.compressor.patches_per_row
+
+    @property
+    def vision_width(self) -> int:
+        return self.compressor.vision_width
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "SpotterConfig":
+        """Raises TypeError, ValueError or ModelError for what is not such a configuration."""
+        given = {"compressor": CompressorConfig.from_dict(values["compressor"]), "readers": tuple(values["readers"])}
+        return cls(**{**values, **given})
 
 
 class ViewReader(nn.Module):
     """patches (..., n, d_vision) -> tokens (..., t, width), read as words at a temperature of their own."""
 
-    def __init__(self, config: SpotterConfig):
+    def __init__(self, config: SpotterConfig, gathered: int):
+        """gathered: width of what `gather` makes of a view."""
         super().__init__()
         self.config = c = config
-        self.norm = nn.LayerNorm(c.vision_width)
-        self.score_in, self.score_out = nn.Linear(c.vision_width, c.score_width), nn.Linear(c.score_width, c.pools)
-        self.place = nn.Parameter(torch.zeros(c.patches, c.pools))
-        self.norm_pools = nn.LayerNorm(c.pools * c.vision_width)
-        self.fc1 = nn.Linear(c.pools * c.vision_width, c.hidden_width)
+        self.norm_pools = nn.LayerNorm(gathered)
+        self.fc1 = nn.Linear(gathered, c.hidden_width)
         self.fc2 = nn.Linear(c.hidden_width, c.tokens * c.output_width)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
 
+    def gather(self, patches: Tensor) -> Tensor:
+        """patches (..., n, d_vision) -> (..., gathered)."""
+        raise NotImplementedError
+
     def forward(self, patches: Tensor, drop: float = 0.0) -> Tensor:
-        x = self.norm(patches)
-        weights = (self.score_out(F.gelu(self.score_in(x))) + self.place).softmax(-2)  # (..., n, pools)
-        pools = self.norm_pools((weights.transpose(-1, -2) @ x).flatten(-2))  # (..., pools * d_vision)
-        hidden = F.gelu(self.fc1(F.dropout(pools, drop, self.training)))
+        gathered = self.norm_pools(self.gather(patches))
+        hidden = F.gelu(self.fc1(F.dropout(gathered, drop, self.training)))
         tokens = self.fc2(F.dropout(hidden, drop, self.training))
         return tokens.unflatten(-1, (self.config.tokens, self.config.output_width))
 
@@ -65,15 +82,46 @@ class ViewReader(nn.Module):
         return own
 
 
+class PoolReader(ViewReader):
+    """Attention pools over all patches of the view: weights of patches by what they show and where they are."""
+
+    def __init__(self, config: SpotterConfig):
+        super().__init__(config, config.pools * config.vision_width)
+        c = config
+        self.norm = nn.LayerNorm(c.vision_width)
+        self.score_in, self.score_out = nn.Linear(c.vision_width, c.score_width), nn.Linear(c.score_width, c.pools)
+        self.place = nn.Parameter(torch.zeros(c.patches, c.pools))
+
+    def gather(self, patches: Tensor) -> Tensor:
+        x = self.norm(patches)
+        weights = (self.score_out(F.gelu(self.score_in(x))) + self.place).softmax(-2)  # (..., n, pools)
+        return (weights.transpose(-1, -2) @ x).flatten(-2)  # (..., pools * d_vision)
+
+
+class ProposedReader(ViewReader):
+    """The compressor's own stage 1: each row's query gathers the row's patches (equations 2 and 3), over bi-directional Mamba."""
+
+    def __init__(self, config: SpotterConfig):
+        super().__init__(config, config.compressor.grid_rows * config.compressor.hidden_size)
+        self.stage = AnchorStage(config.compressor)
+
+    def gather(self, patches: Tensor) -> Tensor:
+        views = patches.reshape(-1, 1, *patches.shape[-2:])  # (b, 1, n, d_vision)
+        return self.stage.gather(views).reshape(*patches.shape[:-2], -1)  # (..., g * d)
+
+
+READERS: dict[str, type[ViewReader]] = {"proposed": ProposedReader, "attention-pool": PoolReader}
+
+
 class Spotter(nn.Module):
     """patches (..., n, d_vision) -> tokens (..., r, t, width) of r readers."""
 
     def __init__(self, config: SpotterConfig):
         super().__init__()
-        if config.readers < 1:
-            raise ValueError(f"a spotter has at least one reader, not {config.readers}")
+        if not config.readers or not set(config.readers) <= set(READERS):
+            raise ValueError(f"a spotter has one reader or more of {', '.join(READERS)}, not {', '.join(config.readers) or 'none'}")
         self.config = config
-        self.readers = nn.ModuleList(ViewReader(config) for _ in range(config.readers))
+        self.readers = nn.ModuleList(READERS[kind](config) for kind in config.readers)
 
     def forward(self, patches: Tensor) -> Tensor:
         return torch.stack([reader(patches) for reader in self.readers], -3)
@@ -91,8 +139,8 @@ class Spotter(nn.Module):
         """Read what save_pretrained wrote. Raises ModelError for a missing, damaged or wrongly shaped file."""
         folder = Path(folder)
         try:
-            spotter = cls(SpotterConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            spotter = cls(SpotterConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, ModelError) as error:
             raise ModelError(f"the spotter's config.json in {folder} cannot be read ({error})", "fetch or train the model again") from None
         load_weights(spotter, folder / "model.safetensors")
         return spotter.eval().requires_grad_(False)

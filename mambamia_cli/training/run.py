@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from mambamia_cli import models
+from mambamia_cli.compressor.model import MambaMiaCompressor
 from mambamia_cli.language.lexicon import SCENE
-from mambamia_cli.language.spotter import Spotter, SpotterConfig, ViewReader
+from mambamia_cli.language.spotter import READERS, ProposedReader, Spotter, SpotterConfig, ViewReader
 from mambamia_cli.training import (
     align,
     calibrate,
@@ -93,18 +94,24 @@ class Session:
         return aligner
 
     def spotter(self, output: Path) -> None:
-        """What reads the views of second looks, trained reader by reader and written. It needs nothing of the other stages but
-        their words."""
-        seen, recipe = self.recipe.compressor, self.recipe.spotter
-        config = SpotterConfig(seen.grid_rows * seen.patches_per_row, seen.vision_width, output_width=self.recipe.projector.output_width,
-                               readers=len(recipe.steps))  # fmt: skip
-        whole = Spotter(config)
+        """What reads the views of second looks, trained reader by reader and written; of the other stages it needs their words and, for
+        a reader of the proposed kind, the compressor that `export` wrote."""
+        recipe = self.recipe.spotter
+        config = SpotterConfig(self.recipe.compressor, output_width=self.recipe.projector.output_width, readers=recipe.readers)
+        whole, words = Spotter(config), self.lexicon()
         held = {kind: features.load_stills(features.folder_of(self.work, f"views-{kind}")) for kind in ("seen", "unseen")}
-        for r, (kind, steps) in enumerate(zip(recipe.readers, recipe.steps, strict=True)):
-            torch.manual_seed(self.recipe.seed)
-            whole.readers[r] = reader = ViewReader(config)
-            views = features.load_stills(features.folder_of(self.work, kind))
-            spotter.train(reader, self.lexicon(), views, held, self.work / f"spotter-{r}", recipe, steps, self.recipe.seed, self.log)
+        for r, kind in enumerate(recipe.readers):
+            seed = self.recipe.seed + r
+            torch.manual_seed(seed)
+            whole.readers[r] = reader = READERS[kind](config)
+            earlier: tuple[ViewReader, ...] = ()
+            if isinstance(reader, ProposedReader):
+                aligned = MambaMiaCompressor.from_pretrained(output / "compressor").state_dict()
+                reader.stage.load_state_dict({name: aligned[name] for name in reader.stage.state_dict()})
+                earlier = tuple(whole.readers[:r].eval())
+            lesson = spotter.Lesson(recipe.views[r], recipe.steps[r], earlier)
+            views = features.load_stills(features.folder_of(self.work, recipe.material[r]))
+            spotter.train(reader, words, views, held, self.work / f"spotter-{r}", recipe, lesson, seed, self.log)
         whole.eval().half().save_pretrained(output / "spotter")
 
     def tune(self) -> None:

@@ -1,6 +1,8 @@
-"""The second look's reader learns to name what a single view shows: cross-entropy against all words, no language model.
+"""The second look's readers learn to name what a single view shows: cross-entropy against all words, no language model.
 
-Views are cached by training/views.py; mirrored, and their drawings moved before other backgrounds, as stills are.
+Views are cached by training/views.py; mirrored, and their drawings moved before other backgrounds, as stills are. A reader of
+attention pools learns from the names alone. The proposed one begins as stage 1 of the aligned compressor, and learns from the
+names and from what the readers before it make of the same views: names alone tell the state-space layers little a step.
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambamia_cli.language.lexicon import Lexicon
-from mambamia_cli.language.spotter import ViewReader
+from mambamia_cli.language.spotter import READERS, ViewReader
 from mambamia_cli.training import features
 from mambamia_cli.training.align import Stills, targets
 from mambamia_cli.training.checkpoint import Run, cosine, set_rate
@@ -22,18 +24,33 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 
 @dataclass(frozen=True)
 class SpotterTraining:
-    readers: tuple[str, ...] = ("views",)  # the kind of views (features.KINDS) that each learns from
+    readers: tuple[str, ...] = ("attention-pool",)  # the kind of each (language.spotter.READERS)
+    material: tuple[str, ...] = ("views",)  # the kind of views (features.KINDS) that each learns from
     steps: tuple[int, ...] = (600,)  # of each
-    views: int = 256  # a step
+    views: tuple[int, ...] = (256,)  # a step, of each
     lr: float = 1e-3
     weight_decay: float = 0.05
     drop: float = 0.2
     noise: float = 0.15
     swap: float = 0.4  # of views with one drawing are given another background
+    taught: float = 0.5  # the part of a taught reader's loss that the earlier readers set
 
     def __post_init__(self) -> None:
-        if len(self.readers) != len(self.steps) or not self.steps:
-            raise TypeError("readers and steps must be lists of one length")
+        if not len(self.readers) == len(self.material) == len(self.steps) == len(self.views) >= 1:
+            raise TypeError("readers, material, steps and views must be lists of one length")
+        if not set(self.readers) <= set(READERS):
+            raise TypeError(f"readers must be of {', '.join(READERS)}, not {', '.join(self.readers)}")
+        if self.readers[0] == "proposed":
+            raise TypeError("the first of the readers must be an attention-pool: the others learn from it")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One reader's part of the training: views a step, steps, and the readers whose mean log-odds it learns from beside the names."""
+
+    views: int
+    steps: int
+    teachers: tuple[ViewReader, ...] = ()
 
 
 def naming(model: ViewReader, words: Lexicon, patches: Tensor, drop: float = 0.0) -> Tensor:
@@ -42,10 +59,21 @@ def naming(model: ViewReader, words: Lexicon, patches: Tensor, drop: float = 0.0
     return model.log_scale.exp() * F.normalize(model(patches, drop) - words.centre, dim=-1) @ points.T
 
 
+def loss(model: ViewReader, words: Lexicon, patches: Tensor, names: Tensor, config: SpotterTraining, teachers: tuple[ViewReader, ...]) -> Tensor:
+    """patches (m, n, d_vision), names (m, t) -> cross-entropy with the names and, where there are teachers, with what they say."""
+    logits = naming(model, words, patches, config.drop).flatten(0, 1)  # (m * t, v)
+    named = F.cross_entropy(logits, names.flatten(), label_smoothing=0.02)
+    if not teachers:
+        return named
+    with torch.no_grad():
+        said = torch.stack([naming(teacher, words, patches) for teacher in teachers]).mean(0).flatten(0, 1).softmax(-1)
+    return torch.lerp(named, F.cross_entropy(logits, said), config.taught)
+
+
 def train(model: ViewReader, words: Lexicon, data: features.StillSet, held: dict[str, features.StillSet], folder: Path,
-          config: SpotterTraining, steps: int, seed: int, log, grid: tuple[int, int] = (7, 7)) -> None:  # fmt: skip
+          config: SpotterTraining, lesson: Lesson, seed: int, log, grid: tuple[int, int] = (7, 7)) -> None:  # fmt: skip
     """Deterministic given (seed, step); resumes from the folder's checkpoint."""
-    objects = len(words.words) - 1001
+    objects, steps = len(words.words) - 1001, lesson.steps
     torch.manual_seed(seed)
     views = Stills(data, targets(data, objects, 1000), grid, config.swap)
     matrices, others = ([p for p in model.parameters() if (p.ndim >= 2) is big] for big in (True, False))
@@ -56,18 +84,17 @@ def train(model: ViewReader, words: Lexicon, data: features.StillSet, held: dict
     while run.step < steps:
         set_rate(optimizer, config.lr, cosine(run.step, steps, floor=0.0))  # what is cooled names far better than what is not
         rng = np.random.default_rng((seed, 19, run.step))
-        drawn = [views.draw(rng) for _ in range(config.views)]
+        drawn = [views.draw(rng) for _ in range(lesson.views)]
         patches, names = torch.stack([p for p, _ in drawn]), torch.from_numpy(np.stack([n for _, n in drawn]))
-        patches = patches + config.noise * torch.randn_like(patches)
-        loss = F.cross_entropy(naming(model, words, patches, config.drop).flatten(0, 1), names.flatten(), label_smoothing=0.02)
+        value = loss(model, words, patches + config.noise * torch.randn_like(patches), names, config, lesson.teachers)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         run.advance()
         if run.step % 50 == 0:
-            run.log(loss=round(loss.item(), 4))
-            log(f"spotter {run.step}/{steps} loss {loss.item():.3f} {run.elapsed:.0f}s")
+            run.log(loss=round(value.item(), 4))
+            log(f"spotter {run.step}/{steps} loss {value.item():.3f} {run.elapsed:.0f}s")
         if run.step % 500 == 0 or run.step == steps:
             for name, part in held.items():
                 scores = evaluate(lambda p: naming(model, words, p), model, part, objects)

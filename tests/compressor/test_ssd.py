@@ -155,3 +155,33 @@ def test_a_few_outputs_are_those_of_the_whole_scan(reverse):
         torch.testing.assert_close(also_after, after, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="no multiple"):
         ssd_scan(x[:, :-1], dt[:, :-1], A, B[:, :-1], C[:, :-1], D, every=every)
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("together", [1 << 18, 30 * 30 * 3 * 2, 1])
+def test_many_short_sequences_need_no_states(reverse, skip, together, monkeypatch):
+    """One chunk a sequence, nothing before and nobody after it: outputs and gradients are the recurrence's, however many sequences go
+    together, and no state is made."""
+    monkeypatch.setattr("mambamia_cli.compressor.ssd_block._BLOCK_ELEMENTS", together)
+    *args, _ = (t.requires_grad_() for t in inputs(30, b=5, dtype=torch.float64))
+    wanted, args = args if skip else args[:-1], args if skip else [*args[:-1], None]
+    results = []
+    for scan in (lambda *a, **k: ssd_scan(*a, chunk_size=32, final=False, **k), ssd_reference):
+        y, final = scan(*args, reverse=reverse)
+        results.append((y, *torch.autograd.grad((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum(), wanted)))
+        assert (final is None) is (scan is not ssd_reference)
+    for ours, reference in zip(*results, strict=True):
+        torch.testing.assert_close(ours, reference, atol=1e-10, rtol=1e-10)
+
+
+def test_short_sequences_in_bfloat16_and_under_autocast():
+    *args, _ = inputs(30)
+    low = [t.bfloat16() for t in args]
+    low[1], low[2] = args[1], args[2]
+    y, _ = ssd_scan(*low, final=False)
+    y_ref, _ = ssd_reference(*[t.float() for t in low])
+    assert y.dtype == torch.bfloat16 and (y.float() - y_ref).abs().max() / y_ref.abs().max() < 1e-2
+    with torch.autocast("cpu", torch.bfloat16):
+        cast, _ = ssd_scan(*args, final=False)
+    assert torch.equal(cast, ssd_scan(*args, final=False)[0])

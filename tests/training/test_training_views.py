@@ -1,5 +1,6 @@
 """Views as a second look takes them, and the reader that learns from them."""
 
+import dataclasses
 import json
 
 import cv2
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.language.lexicon import Lexicon
-from mambamia_cli.language.spotter import SpotterConfig, ViewReader
+from mambamia_cli.language.spotter import READERS, SpotterConfig
 from mambamia_cli.training import features, shards, spotter, views
 from mambamia_cli.training.needles import Haystack
 from mambamia_cli.training.styles import Drawing
@@ -88,19 +90,23 @@ def data():
     return features.StillSet([patches.astype(np.float16)], np.stack([names, np.full(512, -1)], 1), np.full((512, 2), -1), np.zeros(512, bool), boxes)
 
 
-def reader():
+ROWS = CompressorConfig(vision_width=8, hidden_size=16, grid_rows=2, patches_per_row=2, num_layers=2, state_size=8, head_dim=8, chunk_size=16)
+
+
+def reader(kind="attention-pool"):
     torch.manual_seed(0)
     words = [str(i) for i in range(WORDS + 1001)]
-    return ViewReader(SpotterConfig(4, 8, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
+    return READERS[kind](SpotterConfig(ROWS, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
 
 
-SMALL = spotter.SpotterTraining(views=64, lr=5e-3, swap=0.5)
+SMALL = spotter.SpotterTraining(lr=5e-3, swap=0.5)
+LESSON = spotter.Lesson(views=64, steps=240)
 
 
 def test_it_learns_to_name_views_before_any_background(tmp_path, data):
     model, words = reader()
     before = spotter.evaluate(lambda p: spotter.naming(model, words, p), model, data, WORDS)
-    spotter.train(model, words, data, {"held": data}, tmp_path, SMALL, 240, 1, lambda text: None, (2, 2))
+    spotter.train(model, words, data, {"held": data}, tmp_path, SMALL, LESSON, 1, lambda text: None, (2, 2))
     after = spotter.evaluate(lambda p: spotter.naming(model, words, p), model, data, WORDS)
     assert after["free"] > 0.9 > before["free"] + 0.5 and after["invented"] < 0.15
     assert after["middle"] == after["free"] and np.isnan(after["large"])  # every box is half of the view
@@ -108,9 +114,31 @@ def test_it_learns_to_name_views_before_any_background(tmp_path, data):
     assert rows[-1]["validation"] == "held" and rows[-1]["step"] == 240
 
 
+def test_the_proposed_reader_learns_from_names_and_from_what_another_reader_says(tmp_path, data):
+    """A teacher that has learned, and views without names: what the pupil then knows it has from the teacher."""
+    teacher, words = reader()
+    spotter.train(teacher, words, data, {}, tmp_path / "teacher", SMALL, LESSON, 1, lambda text: None, (2, 2))
+    teacher.eval()
+    score = lambda model: spotter.evaluate(lambda p: spotter.naming(model, words, p), model, data, WORDS)
+    nameless = dataclasses.replace(data, names=np.full_like(data.names, -1))
+    pupils = {}
+    for taught in (0.0, 1.0):
+        pupils[taught], _ = reader("proposed")
+        lesson = spotter.Lesson(views=64, steps=150, teachers=(teacher,))
+        config = spotter.SpotterTraining(lr=5e-3, swap=0.0, taught=taught)
+        spotter.train(pupils[taught], words, nameless, {}, tmp_path / f"pupil-{taught}", config, lesson, 1, lambda text: None, (2, 2))
+    assert score(teacher)["free"] > 0.9 and score(pupils[1.0])["free"] > 0.8 and score(pupils[0.0])["free"] < 0.1
+
+
+@pytest.mark.parametrize("wrong", [{"steps": (1, 2)}, {"readers": ("pool",)}, {"readers": ("proposed",)}, {"readers": (), "material": (), "steps": (), "views": ()}])
+def test_a_recipe_of_readers_that_cannot_be_is_refused(wrong):
+    with pytest.raises(TypeError, match="reader"):
+        spotter.SpotterTraining(**wrong)
+
+
 def test_a_stopped_run_goes_on_where_it_stood(tmp_path, data, monkeypatch):
     straight, words = reader()
-    spotter.train(straight, words, data, {}, tmp_path / "a", SMALL, 240, 1, lambda text: None, (2, 2))
+    spotter.train(straight, words, data, {}, tmp_path / "a", SMALL, LESSON, 1, lambda text: None, (2, 2))
     stopped, _ = reader()
 
     def interrupt(text):
@@ -118,8 +146,8 @@ def test_a_stopped_run_goes_on_where_it_stood(tmp_path, data, monkeypatch):
 
     monkeypatch.setattr("mambamia_cli.training.checkpoint.EVERY_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        spotter.train(stopped, words, data, {}, tmp_path / "b", SMALL, 240, 1, interrupt, (2, 2))
+        spotter.train(stopped, words, data, {}, tmp_path / "b", SMALL, LESSON, 1, interrupt, (2, 2))
     resumed, _ = reader()
-    spotter.train(resumed, words, data, {}, tmp_path / "b", SMALL, 240, 1, lambda text: None, (2, 2))
+    spotter.train(resumed, words, data, {}, tmp_path / "b", SMALL, LESSON, 1, lambda text: None, (2, 2))
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
