@@ -83,7 +83,7 @@ def test_what_a_crash_left_is_kept_but_for_a_torn_line(tmp_path, cut):
     line = json.dumps(asdict(Prediction("r0", "a", "v", "q", "x", "x", True))).encode()
     path = tmp_path / "out.jsonl"
     path.write_bytes(line + (b"\n" + cut if cut else b""))  # without a cut, only the newline is missing
-    assert list(_resumed(path, [Row("r0", "v", "q", "x"), Row("r1", "v", "q", "x")])) == ["r0"]
+    assert list(_resumed(path, [Row("r0", "v", "q", "x"), Row("r1", "v", "q", "x")], {})) == ["r0"]
     assert path.read_bytes() == line + b"\n" and list(tmp_path.iterdir()) == [path]
 
 
@@ -97,7 +97,7 @@ def test_the_file_of_predictions_is_replaced_whole_or_stays(tmp_path, monkeypatc
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OutputError, match="no space left"):
-        _resumed(path, [Row("r0", "v", "q", "x")])
+        _resumed(path, [Row("r0", "v", "q", "x")], {})
     assert path.read_text() == torn and list(tmp_path.iterdir()) == [path]
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_text("notes\n")
     with pytest.raises(InputError, match="holds no predictions"):
-        _resumed(path, [Row("r0", "v", "q", "x")])
+        _resumed(path, [Row("r0", "v", "q", "x")], {})
     assert path.read_text() == "notes\n"
 
 
@@ -114,8 +114,8 @@ def test_predictions_of_other_questions_are_not_taken_for_these(tmp_path, row):
     path = tmp_path / "out.jsonl"
     path.write_text(json.dumps(asdict(Prediction("r0", "a", "v", "q", "x", "x", True))) + "\n")
     with pytest.raises(InputError, match="answers another question as 'r0'"):
-        _resumed(path, [row])
-    assert _resumed(path, [Row("r1", "v", "q", "x")]) == {}  # of rows that are not asked for nothing is held against the file
+        _resumed(path, [row], {})
+    assert _resumed(path, [Row("r1", "v", "q", "x")], {}) == {}  # of rows that are not asked for nothing is held against the file
 
 
 @pytest.mark.parametrize(("text", "complaint"), [
@@ -156,6 +156,9 @@ def test_eval_goes_on_where_it_stopped_and_counts_failures(tmp_path, capsys, thr
     again = [json.loads(line) for line in out.read_text().splitlines()]
     assert [p["id"] for p in again] == ["r1", "r0", "r2"]  # what failed was asked again
     assert {p["id"]: p["predicted"] for p in again} == {p["id"]: p["predicted"] for p in map(json.loads, first.splitlines())}
+    for flags in (["--answer-by", "language"], ["--selection", "uniform"], ["--quant", "fp32"], ["--fps", "2"]):
+        assert run(["eval", str(tmp_path / "rows.jsonl"), "--predictions", str(out), "-q", *flags]) == 3
+        assert f"made with another {flags[0]}" in capsys.readouterr().err and len(out.read_text().splitlines()) == 3
 
 
 def test_find_gives_ranges_or_says_that_there_are_none(capsys, three_cuts):

@@ -193,7 +193,7 @@ def planned_bytes(models: Models, task: Task) -> dict[str, int]:
     assert models.parts is not None
     parts, chosen, cpu = models.parts, models.settings, task.device == "cpu"
     watch, answer = Tape(unified=cpu), Tape(unified=cpu)
-    looked = estimate.watch_of(replace(task, frames=chosen.window), chosen)
+    looked = estimate.watch_of(parts, replace(task, frames=chosen.window), chosen)
     watching.play(watch, parts.vision, parts.compressor, looked)
     length = min(PROMPT_TOKENS, parts.language.context - NEW_TOKENS - 1)
     quant = models.language.quant  # which of two a CPU is quicker with was only known when it was loaded

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,13 +43,19 @@ def evaluate(
     if predictions is not None:
         inputs.check_not_input(predictions, [rows], "--predictions")
         if Path(predictions).exists():
-            done = _resumed(Path(predictions), wanted)
+            done = _resumed(Path(predictions), wanted, _settings(blend, selection, options))
     return lambda: _run(path, wanted, done, predictions, {"by": blend, "selection": selection}, options)
 
 
-def _resumed(path: Path, rows: list) -> dict:
+def _settings(by: str, selection: str, options: Options) -> dict:
+    """The flags that decide an answer, as given: predictions made with others are no part of the same result."""
+    return {"answer-by": by, "selection": selection} | {name.replace("_", "-"): getattr(options, name) for name in (*FRAMES, *LANGUAGE, "model", "seed")}
+
+
+def _resumed(path: Path, rows: list, settings: dict) -> dict:
     """Predictions written by an earlier run. A last line cut short by a crash is dropped, and so are rows that failed, to be
-    asked again: the file is replaced whole. One that answers other questions under these ids is refused."""
+    asked again: the file is replaced whole. One that answers other questions under these ids, or was made with other settings, is
+    refused."""
     from mambamia_cli.pipeline.evaluate import Prediction
 
     found, whole, asked = {}, [], {row.id: (row.video, row.question, row.answer) for row in rows}
@@ -65,6 +71,9 @@ def _resumed(path: Path, rows: list) -> dict:
             break
         if made.id in asked and (made.video, made.question, made.answer) != asked[made.id]:
             raise InputError(f"{path} answers another question as {made.id!r}", "give --predictions the name of a new file")
+        other = [flag for flag, value in (made.settings or {}).items() if settings.get(flag, value) != value]
+        if other:
+            raise InputError(f"{path} was made with another --{other[0]}", "give --predictions the name of a new file")
         seen += 1
         if made.error is None:
             whole.append(line)
@@ -93,7 +102,7 @@ def _run(path: Path, wanted: list, done: dict, predictions: str | None, asking: 
     try:
         for one in ask_all(wanted, path.parent, lambda name: inputs.opened(name, options, models, console), done=done,
                            on_error=lambda row, error: console.error(f"row {row}: {error}"), **asking):  # fmt: skip
-            made[one.id] = one
+            one = made[one.id] = replace(one, settings=_settings(asking["by"], asking["selection"], options))
             console.progress("asking", len(made), len(wanted))
             if sink is not None:
                 sink.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")

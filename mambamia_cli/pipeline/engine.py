@@ -74,8 +74,8 @@ class Models:
 
     @property
     def overlap(self) -> int:
-        """Frames that a window of the compressor shares with the next: the settings', or fewer where fewer do for these weights."""
-        return min(self.settings.overlap, self.folder.overlap or self.settings.overlap)
+        """Frames that a window of the compressor shares with the next."""
+        return self.settings.overlap(self.folder.overlap)
 
     @property
     def on_cpu(self) -> bool:

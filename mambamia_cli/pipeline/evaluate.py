@@ -34,7 +34,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What came of a row; `error` in place of an answer where the video or the question failed. `confidence` and `unsure` are the record's."""
+    """What came of a row; `error` in place of an answer where the video or the question failed. `confidence` and `unsure` are the record's;
+    `settings`: what else decided it, flag by flag."""
 
     id: str
     kind: str
@@ -46,6 +47,7 @@ class Prediction:
     confidence: float | None = None
     error: str | None = None
     unsure: bool | None = None
+    settings: dict[str, Any] | None = None
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -61,9 +61,9 @@ class Settings:
     window: int = WINDOWS[0]
     token_budget: int | None = None
 
-    @property
-    def overlap(self) -> int:
-        return min(OVERLAP, self.window // 4)
+    def overlap(self, enough: int | None) -> int:
+        """Frames that a window of the compressor shares with the next. enough: what is measured to do for its weights, None = unknown."""
+        return min(OVERLAP, self.window // 4, enough or OVERLAP)
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,12 @@ def looks(parts: Parts, task: Task) -> bool:
     return parts.relative is None or not task.answers
 
 
-def watch_of(task: Task, settings: Settings) -> Watch:
+def watch_of(parts: Parts, task: Task, settings: Settings) -> Watch:
     cpu = task.device == "cpu"
     half = task.device == "cuda"
     fused = half and importlib.util.find_spec("mamba_ssm") is not None
     onnx = cpu and importlib.util.find_spec("onnxruntime") is not None
-    return Watch(task.frames, settings.chunk, settings.window, settings.overlap, settings.offload, 2 if half else 4, cpu, fused, onnx)
+    return Watch(task.frames, settings.chunk, settings.window, settings.overlap(parts.overlap), settings.offload, 2 if half else 4, cpu, fused, onnx)
 
 
 def answering_of(parts: Parts, task: Task, settings: Settings) -> Answering:
@@ -133,7 +133,7 @@ def answering_of(parts: Parts, task: Task, settings: Settings) -> Answering:
 
 def watch_need(parts: Parts, task: Task, settings: Settings) -> Need:
     tape, cpu = Tape(unified=task.device == "cpu"), task.device == "cpu"
-    watch = watch_of(task, settings)
+    watch = watch_of(parts, task, settings)
     with tape.hold(_language_weights(parts, task, settings) if settings.together and task.answers else 0):
         watching.play(tape, parts.vision, parts.compressor, watch)
     libraries = PYTHON + TORCH + (ONNX if parts.vision.embedded and watch.onnx else 0 if parts.vision.embedded else TRANSFORMERS)
@@ -148,7 +148,7 @@ def answer_need(parts: Parts, task: Task, settings: Settings) -> Need:
     tape = Tape(unified=task.device == "cpu")
     asked = answering_of(parts, task, settings)
     watched = settings.together and looks(parts, task)
-    seen = sum(watching.weights(parts.vision, parts.compressor, watch_of(task, settings).item)) if watched else 0
+    seen = sum(watching.weights(parts.vision, parts.compressor, watch_of(parts, task, settings).item)) if watched else 0
     with tape.hold(seen + 4 * parts.spotter):
         if parts.relative is not None:
             relative.play(tape, parts.language, heard(parts, task), asked, task.seconds, turns=not settings.together)

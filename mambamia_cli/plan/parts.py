@@ -51,6 +51,8 @@ class Parts:
     relative: RelativeSizes | None = None
     spotter: int = 0
     """Parameters of what reads the views of second looks."""
+    overlap: int | None = None
+    """Frames that windows of the compressor share, where fewer than usual do for its weights."""
 
     @property
     def each(self) -> int:
@@ -77,7 +79,7 @@ def of_folder(folder: Any) -> Parts:
         raise ModelError(f"the projector's config.json in {folder.path} lacks {error}", "fetch or train the model again") from None
     language, local = language_part(folder.language_model)
     spotter = sum(entry.elements for entry in _entries(folder.spotter))
-    return Parts(folder.name, vision_part(folder.vision), compressor, projection, language, folder.token_budget, local, spotter=spotter)
+    return Parts(folder.name, vision_part(folder.vision), compressor, projection, language, folder.token_budget, local, spotter=spotter, overlap=folder.overlap)
 
 
 def of_names(vision_name: str, language_name: str) -> Parts:
@@ -121,7 +123,7 @@ def of_vlm(name: str, folder: Path, config: dict[str, Any], picture: tuple[int, 
     language = language_sizes(name, config, [entry for entry in found if not beside(entry.name)])
     eye = read_folder(EYE)
     compressor = CompressorConfig.load(eye.part("compressor") / "config.json")
-    return Parts(name, vision_part(eye.vision), compressor, None, language, min(vlm.TOKEN_BUDGET, language.context), True, sight)
+    return Parts(name, vision_part(eye.vision), compressor, None, language, min(vlm.TOKEN_BUDGET, language.context), True, sight, overlap=eye.overlap)
 
 
 def of_relative(name: str, folder: Path, config: dict[str, Any], found: list[Entry] | None = None, *, hear: bool = True) -> Parts:
@@ -129,7 +131,7 @@ def of_relative(name: str, folder: Path, config: dict[str, Any], found: list[Ent
     sizes, language = relative.sizes_of(name, read_config(folder, config, hear=hear), _present(folder) if found is None else found)
     eye = read_folder(EYE)
     compressor = CompressorConfig.load(eye.part("compressor") / "config.json")
-    return Parts(name, vision_part(eye.vision), compressor, None, language, None, True, relative=sizes)
+    return Parts(name, vision_part(eye.vision), compressor, None, language, None, True, relative=sizes, overlap=eye.overlap)
 
 
 def _present(folder: Path) -> list[Entry]:

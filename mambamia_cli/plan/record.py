@@ -37,7 +37,7 @@ def make(source: str, parts: Parts, task: Task, limits: Limits, *, video: dict[s
     """The plan of a task. With `refuse`, raises OutOfMemoryError where nothing fits the limits."""
     settings = settle(parts, task, limits) if refuse else Settings()
     quant, fast = estimate.quant_of(parts, task)
-    watch, asked = estimate.watch_of(task, settings), estimate.answering_of(parts, task, settings)
+    watch, asked = estimate.watch_of(parts, task, settings), estimate.answering_of(parts, task, settings)
     bytes_of, tokens = {}, {}
     read = estimate.prompt(parts, task, settings)
     if estimate.looks(parts, task):
@@ -96,7 +96,7 @@ def _notes(parts: Parts, task: Task, settings: Settings, fast: bool) -> list[str
     notes = []
     if task.device == "cuda":
         notes.append(f"of a card, {show(estimate.CUDA_ALLOWANCE)} are left free for the CUDA context and the allocator: assumed, not measured")
-        if not estimate.watch_of(task, settings).fused:
+        if not estimate.watch_of(parts, task, settings).fused:
             notes.append("planned with the scan in plain torch; mamba-ssm's fused kernels take less")
     if settings.window < estimate.WINDOWS[0]:
         notes.append(f"the window is {settings.window} frames in place of {estimate.WINDOWS[0]}: the backward direction sees less far")

@@ -98,7 +98,7 @@ def check_plan(name, models, quant, watched, answered, kept, tokens, *, frames=F
     parts, settings = models.parts, models.settings
     task = Task(frames, frames / 8, (96, 128), "cuda", quant, MAX_TOKENS)
     watch, asked = Tape(unified=False), Tape(unified=False)
-    looked = estimate.watch_of(task, settings)
+    looked = estimate.watch_of(parts, task, settings)
     watching.play(watch, parts.vision, parts.compressor, dataclasses.replace(looked, fused=False))
     sizes = dataclasses.replace(estimate.answering_of(parts, task, settings), tokens=tokens, kept=kept)
     answering.play(asked, parts.language, parts.projection, sizes)

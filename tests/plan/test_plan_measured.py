@@ -101,7 +101,7 @@ def plan(models, settings, quant, kept, tokens):
     parts = models.parts
     task = Task(64, 8.0, (96, 128), "cpu", quant, MAX_TOKENS)
     watch, answer = Tape(unified=True), Tape(unified=True)
-    looked = estimate.watch_of(task, settings)
+    looked = estimate.watch_of(parts, task, settings)
     watching.play(watch, parts.vision, parts.compressor, watching.Watch(**(vars(looked) | {"onnx": False})))
     asked = estimate.answering_of(parts, task, settings)
     expected = prompt_of(64, 8.0, parts.each, parts.language.context, parts.language.context, MAX_TOKENS, len(QUESTION))

@@ -164,3 +164,15 @@ def test_the_reader_of_second_looks_is_planned(tiny_model, tmp_path):
     assert plan.parts_bytes["spotter"] == 4 * found.spotter
     before, after = (estimate.answer_need(sizes_, task, estimate.Settings()) for sizes_ in (without, found))
     assert after.host + after.device - before.host - before.device == 4 * found.spotter
+
+
+def test_windows_overlap_as_the_run_has_them_overlap():
+    """The embedded weights need fewer frames of overlap than unknown ones do; plan and run must mean the same."""
+    from mambamia_cli.pipeline import Models
+
+    models = Models("mambamia-tiny", device="cpu")
+    task, settings = estimate.Task(4000, 1000.0, (96, 128)), estimate.Settings()
+    assert estimate.watch_of(models.parts, task, settings).overlap == models.overlap == models.folder.overlap
+    unknown = dataclasses.replace(models.parts, overlap=None)
+    assert estimate.watch_of(unknown, task, settings).overlap == estimate.OVERLAP > models.overlap
+    assert estimate.watch_of(models.parts, task, estimate.Settings(window=32)).overlap == 8
