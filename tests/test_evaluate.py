@@ -55,6 +55,19 @@ def test_summary_says_how_far_confidence_can_be_trusted():
     assert summary([made(1.0, True)])[0]["ece"] == 0 and summary([made(0.1, False, True)])[0]["told_accuracy"] is None
 
 
+def test_summary_says_what_was_taken_for_what():
+    def made(answer, predicted, right=False, error=None, kind="a"):
+        return Prediction(f"{answer}{predicted}", kind, "v", "q", answer, predicted, right, error=error)
+
+    lines = summary([made("mouse", "cow"), made("mouse", "cow"), made("boat", "ghost", kind="b"), made(3.5, None), made(4.0, 9.0), made("cat", "cat", True),
+                     made("dog", None, error="gone")])
+    assert lines[1]["confused"] == [{"answer": "boat", "predicted": "ghost", "count": 1}]
+    assert lines[-1]["confused"][0] == {"answer": "mouse", "predicted": "cow", "count": 2} and len(lines[-1]["confused"]) == 4
+    shown = table(lines)
+    assert "mouse -> cow (2 times)" in shown and "a time -> nothing" in shown and "a time -> a time" in shown and "dog" not in shown
+    assert "Wrong" not in table(summary([made("cat", "cat", True)]))
+
+
 class Failing:
     """Stands in for Video: every question fails in one way."""
 

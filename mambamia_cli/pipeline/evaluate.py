@@ -7,6 +7,7 @@ beside the file of rows. Rows are asked video by video, each looked at once.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ WHEN_REACH = 2.0
 """Seconds by which the middle of the first evidence range may miss a time that was asked for."""
 
 BINS = 10
+
+SHOWN = 8
+"""Of what was taken for what, the table shows so many."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,8 @@ def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def summary(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """Accuracy by kind, in order of appearance, then over all: {"kind", "count", "right", "accuracy", "low", "high", "errors"}, and where
-    predictions carry a confidence {"ece", "told", "told_right", "told_accuracy"}: see `trust`."""
+    """Accuracy by kind, in order of appearance, then over all: {"kind", "count", "right", "accuracy", "low", "high", "errors",
+    "confused"}, and where predictions carry a confidence {"ece", "told", "told_right", "told_accuracy"}: see `confused`, `trust`."""
     kinds = list(dict.fromkeys(p.kind for p in predictions))
     groups = [(kind, [p for p in predictions if p.kind == kind]) for kind in kinds]
     if len(groups) > 1:
@@ -166,8 +170,19 @@ def summary(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
         right = sum(p.right for p in group)
         low, high = wilson(right, len(group))
         lines.append({"kind": kind, "count": len(group), "right": right, "accuracy": round(right / max(1, len(group)), 4),
-                      "low": round(low, 4), "high": round(high, 4), "errors": sum(p.error is not None for p in group), **trust(group)})  # fmt: skip
+                      "low": round(low, 4), "high": round(high, 4), "errors": sum(p.error is not None for p in group),
+                      "confused": confused(group), **trust(group)})  # fmt: skip
     return lines
+
+
+def confused(group: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """What was taken for what, the most frequent first: {"answer", "predicted", "count"}; a time that is wrong or missing counts as such."""
+    wrong = Counter((_named(p.answer), _named(p.predicted)) for p in group if not p.right and p.error is None)
+    return [{"answer": answer, "predicted": predicted, "count": count} for (answer, predicted), count in wrong.most_common()]
+
+
+def _named(answer: str | float | None) -> str:
+    return "nothing" if answer is None else answer if isinstance(answer, str) else "a time"
 
 
 def trust(group: Sequence[Prediction]) -> dict[str, Any]:
@@ -191,7 +206,9 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     head = f"{'kind':<12}{'right':>7}{'of':>6}{'accuracy':>10}   {'95 % interval':<16}" + ("  calibration error   right when sure" if sure else "")
     rows = [f"{s['kind']:<12}{s['right']:>7}{s['count']:>6}{s['accuracy']:>9.1%}   {_interval(s):<16}"
             + (_trusted(s) if "ece" in s else "") + (f"   {s['errors']} failed" if s["errors"] else "") for s in lines]  # fmt: skip
-    return "\n".join(line.rstrip() for line in [head, *rows])
+    last = lines[-1] if lines else {}  # over all kinds
+    taken = [f"  {c['answer']} -> {c['predicted']}" + (f" ({c['count']} times)" if c["count"] > 1 else "") for c in last.get("confused", [])[:SHOWN]]
+    return "\n".join(line.rstrip() for line in [head, *rows, *(["", "Wrong, what was right -> what was said:", *taken] if taken else [])])
 
 
 def _interval(line: dict[str, Any]) -> str:
