@@ -61,18 +61,19 @@ class Mamba2Mixer(nn.Module):
             setattr(self, f"norm{suffix}", GatedRMSNorm(self.inner, norm_eps))
         self.out_proj = nn.Linear(self.inner, width, bias=False)
 
-    def forward(self, u: Tensor, state: MixerState | None = None) -> Tensor:
-        return self._mixed(u, state, final=False)[0]
+    def forward(self, u: Tensor, state: MixerState | None = None, *, every: int = 1) -> Tensor:
+        """every: as the scan's, -> (b, l / every, width)."""
+        return self._mixed(u, state, every, final=False)[0]
 
     def forward_with_state(self, u: Tensor, state: MixerState | None = None) -> tuple[Tensor, MixerState]:
         """`state` is the forward direction's, before u; the one after u is returned."""
-        return self._mixed(u, state, final=True)
+        return self._mixed(u, state, 1, final=True)
 
-    def _mixed(self, u: Tensor, state: MixerState | None, *, final: bool) -> tuple[Tensor, MixerState]:
-        projected = self.project(u)
-        y, state = self.branch(projected, state, final=final)  # (b, l, d_inner)
+    def _mixed(self, u: Tensor, state: MixerState | None, every: int, *, final: bool) -> tuple[Tensor, MixerState]:
+        projected = self.project(u, every)
+        y, state = self.branch(projected, state, every=every, final=final)  # (b, l / every, d_inner)
         if self.bidirectional:
-            y = y + self.branch(projected, reverse=True, final=False)[0]
+            y = y + self.branch(projected, reverse=True, every=every, final=False)[0]
         return self.out_proj(y), state
 
     def project(self, u: Tensor, every: int = 1, *, gated: bool = True) -> tuple[Tensor | None, Tensor, Tensor]:

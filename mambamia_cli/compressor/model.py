@@ -54,6 +54,15 @@ class CompressorBlock(GatedPatchAggregation):
     def forward(self, hidden: Tensor) -> Tensor:
         return hidden + self.mixer(self.aggregate(hidden)).view_as(hidden)
 
+    def queries(self, hidden: Tensor) -> Tensor:
+        """(b, m, g, d): what `forward` makes of the queries. Where it can be, nothing else is computed."""
+        k, length = hidden.shape[-2], hidden.shape[1] * hidden.shape[2] * hidden.shape[3]
+        mixer = self.mixer
+        if not isinstance(mixer, Mamba2Mixer) or torch.is_grad_enabled() and length > mixer.chunk_size:
+            return self(hidden)[..., -1, :]
+        queries = hidden[..., -1, :]
+        return queries + mixer(self.aggregate(hidden), every=k).view_as(queries)
+
     def aggregate(self, hidden: Tensor) -> Tensor:
         """What the mixer reads: normed hidden (b, m, g, k + 1, d) with the queries replaced, as (b, l, d)."""
         u = self.norm(hidden)
@@ -81,9 +90,10 @@ class AnchorStage(nn.Module):
     def gather(self, patches: Tensor) -> Tensor:
         """Stage 1 alone, before the time-axis aggregator. Raises ValueError when patches are not (b, m >= 1, g * k, vision_width)."""
         hidden = self.insert_queries(patches)  # (b, m, g, k + 1, d)
-        for block in self.model.layers:
+        *layers, last = self.model.layers
+        for block in layers:
             hidden = block(hidden)
-        return self.keep_queries(hidden)
+        return self.keep_queries(last.queries(hidden).unsqueeze(-2))
 
     def insert_queries(self, patches: Tensor) -> Tensor:
         """patches (b, m, n, d_vision) -> (b, m, g, k + 1, d): the query stands at the end of its row."""

@@ -48,7 +48,8 @@ def ssd_scan(
     x (b, l, h, p); dt (b, l, h), softplus-ed; A (h,), negative; B and C (b, l, 1, s); D (h,) skip weight or None.
     initial_state (b, h, p, s): the state before the first token (after the last one when `reverse`); zeros when None.
     reverse: run right to left. Nothing is flipped: outputs stand at their inputs' places.
-    every: compute y only at the last of so many tokens, (b, l / every, h, p), without gradients; l is a multiple of it.
+    every: compute y only at the last of so many tokens, (b, l / every, h, p); l is a multiple of it. Without gradients, but for
+    sequences of one chunk whose states nobody reads.
     final: False where nobody reads the state after the scan, which may then be None. Many sequences of one chunk each, single
     frames say, are twice as quick without states.
     Returns y (b, l, h, p) in x's dtype and final_state (b, h, p, s) in float32 (float64 for float64 inputs), which is
@@ -56,9 +57,11 @@ def ssd_scan(
     """
     _check_shapes(x, dt, A, B, C, initial_state)
     wide = torch.promote_types(x.dtype, torch.float32)
-    if initial_state is None and not final and every == 1 and x.shape[1] <= chunk_size:
+    if x.shape[1] % every:
+        raise ValueError(f"the length {x.shape[1]} is no multiple of every = {every}")
+    if initial_state is None and not final and x.shape[1] <= chunk_size:
         with torch.autocast(x.device.type, enabled=False):
-            return _SSDChunk.apply(x, dt.to(wide), A.to(wide), B.squeeze(2), C.squeeze(2), D, reverse), None
+            return _SSDChunk.apply(x, dt.to(wide), A.to(wide), B.squeeze(2), C.squeeze(2), D, reverse, every), None
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[-1], dtype=wide)
     # Decays are products of hundreds of factors near 1: they are computed in float32 whatever x is in.
@@ -109,8 +112,6 @@ def ssd_step(
 @torch.no_grad()
 def _scan_some(x, dt, A, B, C, D, state, chunk_size, reverse, every) -> tuple[Tensor, Tensor]:
     """The scan with outputs at the last of every `every` tokens only: what no one reads is not computed."""
-    if x.shape[1] % every:
-        raise ValueError(f"the length {x.shape[1]} is no multiple of every = {every}")
     blocks = split_blocks(x, max(1, chunk_size // every) * every)
     y = torch.empty(x.shape[0], x.shape[1] // every, *x.shape[2:], dtype=x.dtype, device=x.device)  # (b, l / every, h, p)
     for block in reversed(blocks) if reverse else blocks:
@@ -170,13 +171,14 @@ class _SSDChunk(torch.autograd.Function):
     """The scan of sequences of one chunk each, no state before and none after; a few sequences at a time, as _SSDScan's blocks."""
 
     @staticmethod
-    def forward(ctx, x, dt, A, B, C, D, reverse):
-        ctx.save_for_backward(x, dt, A, B, C, D, y := torch.empty(x.shape, dtype=x.dtype, device=x.device))  # (b, l, h, p)
-        ctx.reverse = reverse
+    def forward(ctx, x, dt, A, B, C, D, reverse, every):
+        y = torch.empty(x.shape[0], x.shape[1] // every, *x.shape[2:], dtype=x.dtype, device=x.device)  # (b, l / every, h, p)
+        ctx.save_for_backward(x, dt, A, B, C, D, y)
+        ctx.reverse, ctx.every = reverse, every
         for x_c, dt_c, B_c, C_c, out in _sequences(x, dt, B, C, y):
-            y_c = chunk_forward(x_c, dt_c, A, B_c, C_c, reverse)
+            y_c = chunk_forward(x_c, dt_c, A, B_c, C_c, reverse, every)
             if D is not None:
-                y_c = torch.addcmul(y_c, x_c.to(y_c.dtype), D.to(y_c.dtype).unsqueeze(-1))
+                y_c = torch.addcmul(y_c, x_c[:, :, every - 1 :: every].to(y_c.dtype), D.to(y_c.dtype).unsqueeze(-1))
             out.copy_(y_c)
         return y
 
@@ -187,13 +189,13 @@ class _SSDChunk(torch.autograd.Function):
         grads = dx, d_dt, dB, dC = [torch.empty_like(t) for t in (x, dt, B, C)]
         dA, dD = torch.zeros_like(A), None if D is None else torch.zeros_like(A)
         for *inputs, dx_c, d_dt_c, dB_c, dC_c in _sequences(x, dt, B, C, y, dy, *grads):
-            parts, (dA_c, dD_c) = chunk_backward(*inputs, A, D, ctx.reverse)
+            parts, (dA_c, dD_c) = chunk_backward(*inputs, A, D, ctx.reverse, ctx.every)
             for whole, part in zip((dx_c, d_dt_c, dB_c, dC_c), parts, strict=True):
                 whole.copy_(part)
             dA += dA_c
             if D is not None:
                 dD += dD_c
-        return dx, d_dt, dA, dB, dC, None if D is None else dD.to(D.dtype), None
+        return dx, d_dt, dA, dB, dC, None if D is None else dD.to(D.dtype), None, None
 
 
 def _sequences(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:

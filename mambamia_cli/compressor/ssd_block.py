@@ -136,27 +136,32 @@ def block_backward(
     return (dx, d_dt.add_(d_decay), dB, dC), (dA, None if D is None else dy_x.sum((0, 1, 2))), d_state
 
 
-def chunk_forward(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool) -> Tensor:
-    """`block_forward` of one chunk with nothing before it and nothing after it: step 1 alone. y (b, 1, q, h, p) without the skip."""
+def chunk_forward(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool, every: int = 1) -> Tensor:
+    """`block_forward` of one chunk with nothing before it and nothing after it: step 1 alone. y (b, 1, q / every, h, p) without the
+    skip."""
+    rows = slice(every - 1, None, every)
     x, B, C = (t.to(dt.dtype) for t in (x, B, C))
-    return _inside(x, dt, B, C, _log_decays(dt, A, reverse)[0], reverse).transpose(2, 3)
+    return _inside(x, dt, B, C[:, :, rows], _log_decays(dt, A, reverse)[0], reverse, rows).transpose(2, 3)
 
 
 def chunk_backward(
-    x: Tensor, dt: Tensor, B: Tensor, C: Tensor, y: Tensor, dy: Tensor, A: Tensor, D: Tensor | None, reverse: bool
+    x: Tensor, dt: Tensor, B: Tensor, C: Tensor, y: Tensor, dy: Tensor, A: Tensor, D: Tensor | None, reverse: bool, every: int = 1
 ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]:
-    """Gradient of `chunk_forward` with its skip: `block_backward` without states."""
+    """Gradient of `chunk_forward` with its skip: `block_backward` without states. y, dy (b, 1, q / every, h, p)."""
+    rows = slice(every - 1, None, every)
     x, B, C, y, dy = (t.to(dt.dtype) for t in (x, B, C, y, dy))
     log_decay, total = _log_decays(dt, A, reverse)
-    dy_x, d_log = _skip_and_decays(x, y, dy, D)
-    dx_inside, d_scores = _inside_backward(x, dt, B, C, dy, log_decay, reverse)
+    dy_x, d_log_rows = _skip_and_decays(x[:, :, rows], y, dy, D)
+    dx_inside, d_scores = _inside_backward(x, dt, B, C[:, :, rows], dy, log_decay, reverse, rows)  # of dt_j x_j, (b, 1, q', q)
     d_dt = (x * dx_inside).sum(-1)  # (b, 1, q, h)
     dx = dx_inside * dt.unsqueeze(-1)
     if D is not None:
-        dx.addcmul_(dy, D.to(dt.dtype).unsqueeze(-1))
-    d_log -= dt * d_dt
+        dx[:, :, rows].addcmul_(dy, D.to(dt.dtype).unsqueeze(-1))
+    d_log = -dt * d_dt
+    d_log[:, :, rows] += d_log_rows
     d_decay, dA = _through_decays(d_log, torch.zeros_like(total), dt, A, reverse)
-    dC, dB = d_scores @ B, d_scores.transpose(-1, -2) @ C
+    dB, dC = d_scores.transpose(-1, -2) @ C[:, :, rows], torch.zeros_like(C)
+    dC[:, :, rows] = d_scores @ B
     return (dx, d_dt.add_(d_decay), dB, dC), (dA, None if D is None else dy_x.sum((0, 1, 2)))
 
 
@@ -169,13 +174,15 @@ def _inside(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, log_decay: Tensor, reve
     return weights @ _by_head(x, dt)
 
 
-def _inside_backward(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, dy: Tensor, log_decay: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
-    """Step 1's gradients of dt_j x_j (b, c, q, h, p) and of the scores C_i . B_j (b, c, q, q)."""
-    scores = C @ B.transpose(-1, -2)  # (b, c, q, q)
-    decays = _decay_matrix(log_decay, reverse)  # (b, c, h, q, q)
-    dy_heads = _by_head(dy)  # (b, c, h, q, p)
-    d_scores = dy_heads @ _by_head(x, dt).transpose(-1, -2)  # (b, c, h, q, q)
-    d_scores = d_scores.mul_(decays).sum(2)  # (b, c, q, q)
+def _inside_backward(
+    x: Tensor, dt: Tensor, B: Tensor, C: Tensor, dy: Tensor, log_decay: Tensor, reverse: bool, rows: slice = slice(None)
+) -> tuple[Tensor, Tensor]:
+    """Step 1's gradients of dt_j x_j (b, c, q, h, p) and of the scores C_i . B_j (b, c, q', q). C and dy of `rows`, as in `_inside`."""
+    scores = C @ B.transpose(-1, -2)  # (b, c, q', q)
+    decays = _decay_matrix(log_decay, reverse, rows)  # (b, c, h, q', q)
+    dy_heads = _by_head(dy)  # (b, c, h, q', p)
+    d_scores = dy_heads @ _by_head(x, dt).transpose(-1, -2)  # (b, c, h, q', q)
+    d_scores = d_scores.mul_(decays).sum(2)  # (b, c, q', q)
     weights = decays.mul_(scores.unsqueeze(2))
     return (weights.transpose(-1, -2) @ dy_heads).transpose(2, 3), d_scores
 

@@ -109,7 +109,7 @@ class Session:
                 aligned = MambaMiaCompressor.from_pretrained(output / "compressor").state_dict()
                 reader.stage.load_state_dict({name: aligned[name] for name in reader.stage.state_dict()})
                 earlier = tuple(whole.readers[:r].eval())
-            lesson = spotter.Lesson(recipe.views[r], recipe.steps[r], earlier)
+            lesson = spotter.Lesson(recipe.steps[r], recipe.views[r], recipe.lr[r], earlier)
             views = features.load_stills(features.folder_of(self.work, recipe.material[r]))
             spotter.train(reader, words, views, held, self.work / f"spotter-{r}", recipe, lesson, seed, self.log)
         whole.eval().half().save_pretrained(output / "spotter")

@@ -30,7 +30,7 @@ class SpotterTraining:
     material: tuple[str, ...] = ("views",)  # the kind of views (features.KINDS) that each learns from
     steps: tuple[int, ...] = (600,)  # of each
     views: tuple[int, ...] = (256,)  # a step, of each
-    lr: float = 1e-3
+    lr: tuple[float, ...] = (1e-3,)  # of each
     weight_decay: float = 0.05
     drop: float = 0.2
     noise: float = 0.15
@@ -38,8 +38,8 @@ class SpotterTraining:
     taught: float = 0.5  # the part of a taught reader's loss that the earlier readers set
 
     def __post_init__(self) -> None:
-        if not len(self.readers) == len(self.material) == len(self.steps) == len(self.views) >= 1:
-            raise TypeError("readers, material, steps and views must be lists of one length")
+        if not len(self.readers) == len(self.material) == len(self.steps) == len(self.views) == len(self.lr) >= 1:
+            raise TypeError("readers, material, steps, views and lr must be lists of one length")
         if not set(self.readers) <= set(READERS):
             raise TypeError(f"readers must be of {', '.join(READERS)}, not {', '.join(self.readers)}")
         if self.readers[0] == "proposed":
@@ -48,10 +48,12 @@ class SpotterTraining:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One reader's part of the training: views a step, steps, and the readers whose mean log-odds it learns from beside the names."""
+    """One reader's part of the training: steps, views a step, learning rate, and the readers whose mean log-odds it learns from beside
+    the names."""
 
-    views: int
     steps: int
+    views: int
+    lr: float
     teachers: tuple[ViewReader, ...] = ()
 
 
@@ -92,11 +94,11 @@ def train(model: ViewReader, words: Lexicon, data: features.StillSet, held: dict
     views = Stills(data, targets(data, objects, 1000), grid, config.swap)
     matrices, others = ([p for p in model.parameters() if (p.ndim >= 2) is big] for big in (True, False))
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=lesson.lr, betas=(0.9, 0.98))
     run = Run(folder, {"model": model, "optimizer": optimizer})
     model.train()
     while run.step < steps:
-        set_rate(optimizer, config.lr, cosine(run.step, steps, floor=0.0))  # what is cooled names far better than what is not
+        set_rate(optimizer, lesson.lr, cosine(run.step, steps, floor=0.0))  # what is cooled names far better than what is not
         rng = np.random.default_rng((seed, 19, run.step))
         drawn = [views.draw(rng) for _ in range(lesson.views)]
         patches, names = torch.stack([p for p, _ in drawn]), torch.from_numpy(np.stack([n for _, n in drawn]))

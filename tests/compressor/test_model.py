@@ -65,6 +65,26 @@ def test_shapes_and_gradients(ssm, bidirectional, layout):
     assert all(p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.parametrize("ssm", ["mamba1", "mamba2"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("m", [1, 2, 7])  # 8 tokens a frame: a chunk holds two frames
+def test_what_nobody_reads_of_the_last_layer_changes_nothing(ssm, bidirectional, m):
+    """Of the last layer the queries alone are read. With gradients and without, they are what all of it would have given them."""
+    torch.manual_seed(0)
+    model = MambaMiaCompressor(dataclasses.replace(TINY, ssm=ssm, bidirectional=bidirectional)).eval()
+    patches, wanted = torch.randn(3, m, 6, 12), [p for name, p in model.named_parameters() if not name.startswith("taa.")]
+    hidden = model.insert_queries(patches)
+    for block in model.model.layers:
+        hidden = block(hidden)
+    whole, anchors = model.keep_queries(hidden), model.gather(patches)
+    torch.testing.assert_close(anchors, whole, atol=1e-6, rtol=1e-5)
+    weight = torch.linspace(-1, 1, whole.numel()).view_as(whole)
+    for ours, reference in zip(*(torch.autograd.grad((y * weight).sum(), wanted) for y in (anchors, whole)), strict=True):
+        torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(model.gather(patches), whole, atol=1e-6, rtol=1e-5)
+
+
 def test_delta_starts_between_a_tenth_and_a_half(model):
     delta = MambaMiaCompressor(CompressorConfig(num_layers=1)).eval()(torch.randn(1, 8, 49, 432)).delta
     assert 0.1 < delta.min() and delta.max() < 0.5

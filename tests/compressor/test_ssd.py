@@ -185,3 +185,20 @@ def test_short_sequences_in_bfloat16_and_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         cast, _ = ssd_scan(*args, final=False)
     assert torch.equal(cast, ssd_scan(*args, final=False)[0])
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("skip", [True, False])
+def test_short_sequences_of_which_some_outputs_are_read(reverse, skip):
+    """Where only every sixth output is read, they and the gradients through them are those of the whole."""
+    *args, _ = (t.requires_grad_() for t in inputs(30, b=4, dtype=torch.float64))
+    wanted, args = args if skip else args[:-1], args if skip else [*args[:-1], None]
+    results = []
+    for every in (1, 6):
+        y = ssd_scan(*args, chunk_size=32, final=False, reverse=reverse, every=every)[0]
+        y = y[:, 5::6] if every == 1 else y
+        results.append((y, *torch.autograd.grad((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum(), wanted)))
+    for some, whole in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(some, whole, atol=1e-10, rtol=1e-10)
+    with pytest.raises(ValueError, match="no multiple"):
+        ssd_scan(*args, chunk_size=32, final=False, every=7)

@@ -99,8 +99,8 @@ def reader(kind="attention-pool"):
     return READERS[kind](SpotterConfig(ROWS, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
 
 
-SMALL = spotter.SpotterTraining(lr=5e-3, swap=0.5)
-LESSON = spotter.Lesson(views=64, steps=240)
+SMALL = spotter.SpotterTraining(swap=0.5)
+LESSON = spotter.Lesson(steps=240, views=64, lr=5e-3)
 
 
 def test_it_learns_to_name_views_before_any_background(tmp_path, data):
@@ -124,13 +124,13 @@ def test_the_proposed_reader_learns_from_names_and_from_what_another_reader_says
     pupils = {}
     for taught in (0.0, 1.0):
         pupils[taught], _ = reader("proposed")
-        lesson = spotter.Lesson(views=64, steps=150, teachers=(teacher,))
-        config = spotter.SpotterTraining(lr=5e-3, swap=0.0, taught=taught)
+        lesson = spotter.Lesson(steps=150, views=64, lr=5e-3, teachers=(teacher,))
+        config = spotter.SpotterTraining(swap=0.0, taught=taught)
         spotter.train(pupils[taught], words, nameless, {}, tmp_path / f"pupil-{taught}", config, lesson, 1, lambda text: None, (2, 2))
     assert score(teacher)["free"] > 0.9 and score(pupils[1.0])["free"] > 0.8 and score(pupils[0.0])["free"] < 0.1
 
 
-@pytest.mark.parametrize("wrong", [{"steps": (1, 2)}, {"readers": ("pool",)}, {"readers": ("proposed",)}, {"readers": (), "material": (), "steps": (), "views": ()}])
+@pytest.mark.parametrize("wrong", [{"steps": (1, 2)}, {"readers": ("pool",)}, {"readers": ("proposed",)}, {"readers": (), "material": (), "steps": (), "views": (), "lr": ()}])
 def test_a_recipe_of_readers_that_cannot_be_is_refused(wrong):
     with pytest.raises(TypeError, match="reader"):
         spotter.SpotterTraining(**wrong)
