@@ -15,7 +15,6 @@ class FeaturesConfig:
     still_shards: int = 110
     reel_shards: int = 60
     view_shards: int = 100
-    line_view_shards: int = 100
     validation_shards: int = 4
     calibration_videos: int = 20  # of each sort, seen styles and unseen
 

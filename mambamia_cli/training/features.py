@@ -177,10 +177,10 @@ def _shard(number: int, stack, encoder, vocabulary: dict[str, int], seed: int, f
 
 
 # What a cache is made of: training material; held-out photographs with styles trained on; the same with a style never trained on.
-# Stills are single frames of training material without line drawings, as shots and "views" are; views (training/views.py) windows of single frames as a second look takes them,
+# Stills are single frames of training material without line drawings, as shots are; views (training/views.py) windows of single frames as a second look takes them, with such drawings,
 # reels stretches of edited video and of lectures.
-KINDS = ("train", "stills", "seen", "unseen", "reels", "reels-held", "views", "views-lines", "views-seen", "views-unseen")
-WITH_LINES = ("views-lines", "views-seen")
+KINDS = ("train", "stills", "seen", "unseen", "reels", "reels-held", "views", "views-seen", "views-unseen")
+WITH_LINES = ("views", "views-seen")
 HELD_KINDS = ("seen", "unseen", "reels-held", "views-seen", "views-unseen")
 
 
@@ -216,7 +216,7 @@ def _worker(work: Path, numbers: list[int], seed: int, kind: str) -> None:
         if fonts is not None:
             _reel_shard(number, stack, fonts, encoder, seed + held, folder)
         elif kind.startswith("views"):
-            views.write_shard(number, stack, encoder, vocabulary, seed + held, folder, views.FAVOURED.get(kind, views.FAVOURED["views-lines"]))
+            views.write_shard(number, stack, encoder, vocabulary, seed + held, folder)
         else:
             (_still_shard if kind == "stills" else _shard)(number, stack, encoder, vocabulary, seed, folder)
 

@@ -43,7 +43,7 @@ class Session:
         for kind, shards in (("unseen", self.recipe.features.validation_shards), ("seen", self.recipe.features.validation_shards),
                              ("reels-held", self.recipe.features.validation_shards), ("reels", self.recipe.features.reel_shards),
                              ("views-unseen", self.recipe.features.validation_shards), ("views-seen", self.recipe.features.validation_shards),
-                             ("views", self.recipe.features.view_shards), ("views-lines", self.recipe.features.line_view_shards), ("stills", self.recipe.features.still_shards),
+                             ("views", self.recipe.features.view_shards), ("stills", self.recipe.features.still_shards),
                              ("train", self.recipe.features.shards)):
             self.log(f"encoding {shards} shards of kind {kind}")
             features.make(self.work, shards=shards, seed=self.recipe.seed, kind=kind)
@@ -99,6 +99,7 @@ class Session:
         recipe = self.recipe.spotter
         config = SpotterConfig(self.recipe.compressor, output_width=self.recipe.projector.output_width, readers=recipe.readers)
         whole, words = Spotter(config), self.lexicon()
+        views = features.load_stills(features.folder_of(self.work, "views"))
         held = {kind: features.load_stills(features.folder_of(self.work, f"views-{kind}")) for kind in ("seen", "unseen")}
         for r, kind in enumerate(recipe.readers):
             seed = self.recipe.seed + r
@@ -110,7 +111,6 @@ class Session:
                 reader.stage.load_state_dict({name: aligned[name] for name in reader.stage.state_dict()})
                 earlier = tuple(whole.readers[:r].eval())
             lesson = spotter.Lesson(recipe.steps[r], recipe.views[r], recipe.lr[r], earlier)
-            views = features.load_stills(features.folder_of(self.work, recipe.material[r]))
             spotter.train(reader, words, views, held, self.work / f"spotter-{r}", recipe, lesson, seed, self.log)
         whole.eval().half().save_pretrained(output / "spotter")
 

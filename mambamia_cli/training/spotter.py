@@ -27,7 +27,6 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 @dataclass(frozen=True)
 class SpotterTraining:
     readers: tuple[str, ...] = ("attention-pool",)  # the kind of each (language.spotter.READERS)
-    material: tuple[str, ...] = ("views",)  # the kind of views (features.KINDS) that each learns from
     steps: tuple[int, ...] = (600,)  # of each
     views: tuple[int, ...] = (256,)  # a step, of each
     lr: tuple[float, ...] = (1e-3,)  # of each
@@ -38,8 +37,8 @@ class SpotterTraining:
     taught: float = 0.5  # the part of a taught reader's loss that the earlier readers set
 
     def __post_init__(self) -> None:
-        if not len(self.readers) == len(self.material) == len(self.steps) == len(self.views) == len(self.lr) >= 1:
-            raise TypeError("readers, material, steps, views and lr must be lists of one length")
+        if not len(self.readers) == len(self.steps) == len(self.views) == len(self.lr) >= 1:
+            raise TypeError("readers, steps, views and lr must be lists of one length")
         if not set(self.readers) <= set(READERS):
             raise TypeError(f"readers must be of {', '.join(READERS)}, not {', '.join(self.readers)}")
         if self.readers[0] == "proposed":

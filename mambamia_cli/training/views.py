@@ -5,7 +5,6 @@ too little is seen to name them.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +15,23 @@ from mambamia_cli.training.needles import Haystack
 from mambamia_cli.training.shards import STILLS_A_SHARD, through_x264
 
 SIDE = 224
-FAVOURED = {"views": {"noto": 0.12}, "views-lines": {"noto": 0.12, "noto-lines-300": 0.05, "noto-lines-600": 0.05, "symbola": 0.06}}
-"""Of each kind of views styles, and how many drawings are surely of each: the one most often met in footage made for tests, and flat
-colours behind dark lines, of whose shapes each set has but one or two. "views" has no line drawings at all."""
+FAVOURED = {"noto": 0.12, "noto-lines-300": 0.05, "noto-lines-600": 0.05, "symbola": 0.06}
+"""Styles, and how many drawings are surely of each: the one most often met in footage made for tests, and flat
+colours behind dark lines, of whose shapes each set has but one or two."""
 
 NAMED, FRAGMENT = 0.62, 0.2  # of a drawing at least so much is seen, at most so much: between them it is left out
 
 
-def random_view(stack: Haystack, rng, favoured: Mapping[str, float]) -> Footage:
+def random_view(stack: Haystack, rng) -> Footage:
     """One window with no, one or two drawings; a drawing without a name is one of something else, or a mere edge."""
     count = int(rng.choice([0, 1, 2], p=[0.26, 0.64, 0.1]))
     names = [str(n) for n in rng.choice(stack.names, count, replace=False)] if count else []
-    tracks = [_track(stack, rng, name, i, count, favoured) for i, name in enumerate(names)]
+    tracks = [_track(stack, rng, name, i, count) for i, name in enumerate(names)]
     roll = rng.random()
     if roll < (0.35 if not count else 0.05) and stack.distractors:
         tracks.append(_placed(stack.track(rng, "", 0.0, 1.0, height=(0.25, 1.1)), rng, least=0.3))
     elif not count and roll < 0.5:
-        whole = _track(stack, rng, str(rng.choice(stack.names)), 0, 1, favoured)
+        whole = _track(stack, rng, str(rng.choice(stack.names)), 0, 1)
         tracks.append(dataclasses.replace(_placed(whole, rng, most=FRAGMENT), name=""))
     return Footage(
         (Part(_background(stack, rng), 0.0),), tuple(tracks),
@@ -43,10 +42,10 @@ def random_view(stack: Haystack, rng, favoured: Mapping[str, float]) -> Footage:
     )  # fmt: skip
 
 
-def _track(stack: Haystack, rng, name: str, i: int, count: int, favoured: Mapping[str, float]) -> Track:
+def _track(stack: Haystack, rng, name: str, i: int, count: int) -> Track:
     """A drawing in a view: alone anywhere, two side by side."""
-    at = int(np.searchsorted(np.cumsum(list(favoured.values())), rng.random(), side="right"))
-    style = [*favoured, None][at]
+    at = int(np.searchsorted(np.cumsum(list(FAVOURED.values())), rng.random(), side="right"))
+    style = [*FAVOURED, None][at]
     height = ((0.35, 1.15) if rng.random() < 0.75 else (0.2, 1.3)) if count == 1 else (0.25, 0.6)
     track = stack.track(rng, name, 0.0, 1.0, height=height, still=1.0, plain=rng.random() < 0.35, style=style)
     if count == 1:
@@ -92,13 +91,12 @@ def box(track: Track) -> list[float]:
     return [x - half, y - half, x + half, y + half]
 
 
-def write_shard(number: int, stack: Haystack, encoder, vocabulary: dict[str, int], seed: int, folder: Path,
-                favoured: Mapping[str, float] = FAVOURED["views-lines"]) -> None:  # fmt: skip
+def write_shard(number: int, stack: Haystack, encoder, vocabulary: dict[str, int], seed: int, folder: Path) -> None:
     """One shard in the form of features.load_stills."""
     rng = np.random.default_rng((seed, 17, number))
     patches, truth = [], []
     for _ in range(STILLS_A_SHARD // 16):
-        films = [random_view(stack, rng, favoured) for _ in range(16)]
+        films = [random_view(stack, rng) for _ in range(16)]
         frames = [film.frame(0.5) for film in films]
         if rng.random() < 0.5:
             frames = through_x264(frames, int(rng.integers(16, 32)))

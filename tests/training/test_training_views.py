@@ -31,7 +31,7 @@ def stack():
 def test_what_is_named_is_seen_and_what_is_cut_off_is_not_named(stack):
     rng, named, edges, bare = np.random.default_rng(1), [], [], 0
     for _ in range(400):
-        film = views.random_view(stack, rng, views.FAVOURED["views"])
+        film = views.random_view(stack, rng)
         assert film.frame(0.5).shape == (views.SIDE, views.SIDE, 3)
         bare += not any(t.name for t in film.tracks)
         for t in film.tracks:
@@ -130,7 +130,7 @@ def test_the_proposed_reader_learns_from_names_and_from_what_another_reader_says
     assert score(teacher)["free"] > 0.9 and score(pupils[1.0])["free"] > 0.8 and score(pupils[0.0])["free"] < 0.1
 
 
-@pytest.mark.parametrize("wrong", [{"steps": (1, 2)}, {"readers": ("pool",)}, {"readers": ("proposed",)}, {"readers": (), "material": (), "steps": (), "views": (), "lr": ()}])
+@pytest.mark.parametrize("wrong", [{"steps": (1, 2)}, {"readers": ("pool",)}, {"readers": ("proposed",)}, {"readers": (), "steps": (), "views": (), "lr": ()}])
 def test_a_recipe_of_readers_that_cannot_be_is_refused(wrong):
     with pytest.raises(TypeError, match="reader"):
         spotter.SpotterTraining(**wrong)
