@@ -30,13 +30,20 @@ def agree(markers: Sequence[float], boundaries: Sequence[tuple[float, float]], r
 
     Both lists are sorted; pairing the earliest of both that reach each other is then the largest matching.
     """
-    times, middles = sorted(markers), sorted((a + b) / 2 for a, b in boundaries)
-    i = j = hits = 0
+    middles = [(a + b) / 2 for a, b in boundaries]
+    return Agreement(len(shared(markers, middles, reach)), len(markers), len(middles))
+
+
+def shared(some: Sequence[float], others: Sequence[float], reach: float) -> list[float]:
+    """Those of `some` that have one of `others` within `reach` seconds, each of which counts once."""
+    times, middles = sorted(some), sorted(others)
+    i, j, found = 0, 0, []
     while i < len(times) and j < len(middles):
         if abs(times[i] - middles[j]) <= reach + 1e-9:
-            hits, i, j = hits + 1, i + 1, j + 1
+            found.append(times[i])
+            i, j = i + 1, j + 1
         elif times[i] < middles[j]:
             i += 1
         else:
             j += 1
-    return Agreement(hits, len(times), len(middles))
+    return found

@@ -4,6 +4,7 @@ The videos are made from a seed (bench.scene_set), of material that training nev
 fair judge. Every tool runs as its own command; this process loads no model, so that the children's memory is theirs.
 """
 
+import functools
 import os
 import platform
 import statistics
@@ -15,7 +16,7 @@ from typing import Any
 
 from mambamia_cli import __version__
 from mambamia_cli.bench import scene_set
-from mambamia_cli.bench.scene_score import agree
+from mambamia_cli.bench.scene_score import agree, shared
 from mambamia_cli.bench.scene_tools import PEERS, Run, Tool, decode_alone, mambamia, measured, own_peak_mib, rate_of
 from mambamia_cli.errors import InputError
 
@@ -54,7 +55,11 @@ def score(work: Path, *, seed: int, peers: bool, extra: Sequence[str] = (), prog
 def race(video: Path, *, peers: bool, extra: Sequence[str] = (), runs: int = TIMED_RUNS, progress: Progress) -> dict[str, Any]:
     """Time every tool's whole command on one video, taking turns, beside decoding alone. Medians count.
 
-    Returns {"conditions", "video", "tools": [{"name", "seconds", "cpu_s", "to_decoding", "peak_mib"}]} or with "error".
+    Where the video's truth is not known, what the peers agree on stands for it: with peers, each tool has "f1" and "f1_frames"
+    against those markers, which are "agreed".
+
+    Returns {"conditions", "video", "agreed", "tools": [{"name", "seconds", "cpu_s", "to_decoding", "peak_mib", "markers"}]} or with
+    "error".
     """
     fps, tools = rate_of(video), [mambamia(extra), *(PEERS if peers else ())]
     works: dict[str, Callable[[], Run]] = {"decoding alone (ffmpeg)": lambda: decode_alone(video)}
@@ -67,8 +72,27 @@ def race(video: Path, *, peers: bool, extra: Sequence[str] = (), runs: int = TIM
                 taken[name].append(work())
     first = next(iter(taken.values()))
     base = None if first[-1].error else statistics.median(run.seconds for run in first)
+    last = {name: taken[name][-1] for name in works}
+    agreed = _agreed([last[tool.label] for tool in tools[1:]])
+    marked = {tool.label for tool in tools}
     return {"conditions": {**_conditions(), "runs": runs, "load": _load()}, "video": {"name": video.name, "seconds": _seconds_of(video)},
-            "tools": [_timed(name, taken[name], base) for name in works]}  # fmt: skip
+            "agreed": agreed, "tools": [_timed(name, taken[name], base) | _against(last[name] if name in marked else None, agreed, fps) for name in works]}  # fmt: skip
+
+
+def _agreed(peers: Sequence[Run]) -> list[float] | None:
+    """Markers that all peers have; None where fewer than two of them could run."""
+    found = [run.markers for run in peers if run.markers is not None]
+    return None if len(found) < 2 else functools.reduce(lambda a, b: shared(a, b, REACH_SECONDS), found[1:], list(found[0]))
+
+
+def _against(run: Run | None, agreed: list[float] | None, fps: float) -> dict[str, Any]:
+    if run is None or run.markers is None:
+        return {}
+    own = {"markers": [round(t, 3) for t in run.markers]}
+    if agreed is None:
+        return own
+    near, exact = (agree(run.markers, [(t, t) for t in agreed], reach).f1 for reach in (REACH_SECONDS, REACH_FRAMES / fps))
+    return own | {"f1": round(near, 4), "f1_frames": round(exact, 4)}
 
 
 def _runner(tool: Tool, video: Path, fps: float) -> Callable[[], Run]:
@@ -155,13 +179,14 @@ def _score_table(report: dict[str, Any]) -> list[str]:
 
 def _race_table(report: dict[str, Any]) -> list[str]:
     wide = max(len(tool["name"]) for tool in report["tools"]) + 2
-    video = report["video"]
+    video, agreed = report["video"], report["agreed"]
     lines = [f"{video['name']}, {video['seconds']:.0f} s; medians of {report['conditions']['runs']} runs that took turns", "",
-             f"{'whole commands':<{wide}}{'seconds':>9}{'CPU s':>9}{'to decoding':>13}{'peak MiB':>10}"]  # fmt: skip
+             f"{'whole commands':<{wide}}{'seconds':>9}{'CPU s':>9}{'to decoding':>13}{'peak MiB':>10}" + (f"{'F1':>8}" if agreed is not None else "")]  # fmt: skip
     for tool in report["tools"]:
         if "error" in tool:
             lines.append(f"{tool['name']:<{wide}}  {tool['error']}")
             continue
         ratio = "-" if tool["to_decoding"] is None else f"{tool['to_decoding']:.2f} x"
-        lines.append(f"{tool['name']:<{wide}}{tool['seconds']:>9.1f}{tool['cpu_s']:>9.1f}{ratio:>13}{tool['peak_mib']:>10.0f}")
-    return lines
+        lines.append(f"{tool['name']:<{wide}}{tool['seconds']:>9.1f}{tool['cpu_s']:>9.1f}{ratio:>13}{tool['peak_mib']:>10.0f}"
+                     + (f"{tool['f1']:>8.3f}" if "f1" in tool else ""))  # fmt: skip
+    return lines + ([] if agreed is None else ["", f"F1 within {REACH_SECONDS} s against the {len(agreed)} markers on which the peers agree"])

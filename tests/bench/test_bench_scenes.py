@@ -101,6 +101,21 @@ def test_a_race_gives_medians_beside_decoding(three_cuts, monkeypatch, tmp_path,
     assert "2.50 x" in scenes.to_text(report)
 
 
+def test_what_peers_agree_on_stands_for_the_truth(three_cuts, monkeypatch):
+    """Two peers, each with a marker of its own; one of theirs is ours 0.2 s late, so it hits within half a second alone."""
+    monkeypatch.setattr(scenes, "mambamia", lambda extra: fake("mambamia", [2.2, 4.0]))
+    monkeypatch.setattr(scenes, "PEERS", (fake("one", [1.0, 2.0, 4.0]), fake("two", [2.1, 4.0, 7.0]), fake("absent", [], "no-such-package")))
+    monkeypatch.setattr(scenes, "decode_alone", lambda video: Run((), 2.0, 2.0, 30.0))
+    report = scenes.race(three_cuts.path, peers=True, runs=1, progress=lambda *_: None)
+    assert report["agreed"] == [2.0, 4.0]
+    decoding, ours, one, two, absent = report["tools"]
+    assert (ours["f1"], ours["f1_frames"]) == (1.0, 0.5) and one["f1"] == two["f1"] == 0.8
+    assert "f1" not in decoding and "f1" not in absent and ours["markers"] == [2.2, 4.0]
+    assert "against the 2 markers on which the peers agree" in scenes.to_text(report) and "0.800" in scenes.to_text(report)
+    alone = scenes.race(three_cuts.path, peers=False, runs=1, progress=lambda *_: None)
+    assert alone["agreed"] is None and "F1" not in scenes.to_text(alone)
+
+
 def test_videos_that_cannot_be_made_are_an_input_error(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(scenes, "measured", lambda command: Run(error="DownloadError: apt-get is not installed"))
     assert run(["bench", "scenes", "--work", str(tmp_path), "--seed", "4"]) == 3
