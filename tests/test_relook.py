@@ -94,7 +94,7 @@ def closer(tiny_model, numbered, tmp_path_factory):
     folder = tmp_path_factory.mktemp("closer") / "tiny"
     shutil.copytree(tiny_model, folder)
     Lexicon(["cat", "dog", "scene"], torch.randn(3, 64)).save_pretrained(folder / "lexicon")
-    Spotter(SpotterConfig(hidden_width=32, output_width=64, readers=("attention-pool", "proposed"))).save_pretrained(folder / "spotter")
+    Spotter(SpotterConfig(hidden_width=32, output_width=64, readers=("view-pools", "proposed"))).save_pretrained(folder / "spotter")
     models = Models(str(folder), device="cpu", threads=1)
     return SecondLook(open_video(numbered.path, models=models, fps=8).index(), models)
 

@@ -4,10 +4,11 @@ A reader gathers a view's patches and two layers turn what it gathered into toke
 the projector's are. Several read each view, and what counts is the mean of their log-odds: each is surer of its mistakes than
 it should be, and they make different ones.
 
-| kind           | gathers                                                                                   |
-|----------------|-------------------------------------------------------------------------------------------|
-| proposed       | stage 1 of the compressor, bi-directional Mamba with GPA, the view being a video of one frame |
-| attention-pool | learned pools, each weighting all patches by their content and place                      |
+| kind                              | gathers                                                                             |
+|-----------------------------------|-------------------------------------------------------------------------------------|
+| view-pools                        | learned pools over all of the encoder's own features, by content and place          |
+| proposed                          | stage 1 of the compressor, bi-directional Mamba with GPA: a view is a video of one frame |
+| attention-pool, bimba, pooling, ... | a baseline of compressor/baselines.py in its place, to be compared with it        |
 """
 
 import json
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mambamia_cli.compressor.baselines import COMPRESSORS, build_compressor
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.compressor.model import AnchorStage
 from mambamia_cli.compressor.weights import load_weights, save_folder
@@ -36,7 +38,7 @@ class SpotterConfig:
     hidden_width: int = 768
     output_width: int = 576
     tokens: int = 2
-    readers: tuple[str, ...] = ("attention-pool",)
+    readers: tuple[str, ...] = ("view-pools",)
 
     @property
     def patches(self) -> int:
@@ -51,6 +53,10 @@ class SpotterConfig:
         """Raises TypeError, ValueError or ModelError for what is not such a configuration."""
         given = {"compressor": CompressorConfig.from_dict(values["compressor"]), "readers": tuple(values["readers"])}
         return cls(**{**values, **given})
+
+
+POOLS, PROPOSED = "view-pools", "proposed"
+READERS = (POOLS, *COMPRESSORS)
 
 
 class ViewReader(nn.Module):
@@ -98,19 +104,27 @@ class PoolReader(ViewReader):
         return (weights.transpose(-1, -2) @ x).flatten(-2)  # (..., pools * d_vision)
 
 
-class ProposedReader(ViewReader):
-    """The compressor's own stage 1: each row's query gathers the row's patches (equations 2 and 3), over bi-directional Mamba."""
+class AnchorReader(ViewReader):
+    """A compressor's anchors of a view. Of the proposed one, stage 1 alone: each row's query gathers the row's patches (equations 2
+    and 3), over bi-directional Mamba."""
 
-    def __init__(self, config: SpotterConfig):
-        super().__init__(config, config.compressor.grid_rows * config.compressor.hidden_size)
-        self.stage = AnchorStage(config.compressor)
+    def __init__(self, config: SpotterConfig, kind: str = PROPOSED):
+        stage = AnchorStage(config.compressor) if kind == PROPOSED else build_compressor(kind, config.compressor)
+        anchors = config.compressor.grid_rows if kind == PROPOSED else stage.anchors_per_frame
+        super().__init__(config, anchors * config.compressor.anchor_width)
+        self.stage = stage
 
     def gather(self, patches: Tensor) -> Tensor:
         views = patches.reshape(-1, 1, *patches.shape[-2:])  # (b, 1, n, d_vision)
-        return self.stage.gather(views).reshape(*patches.shape[:-2], -1)  # (..., g * d)
+        anchors = self.stage.gather(views) if isinstance(self.stage, AnchorStage) else self.stage(views).anchors
+        return anchors.reshape(*patches.shape[:-2], -1)  # (..., g' * d)
 
 
-READERS: dict[str, type[ViewReader]] = {"proposed": ProposedReader, "attention-pool": PoolReader}
+def build_reader(kind: str, config: SpotterConfig) -> ViewReader:
+    """Raises ValueError for a kind that is not in READERS."""
+    if kind not in READERS:
+        raise ValueError(f"a reader must be one of {', '.join(READERS)}, not {kind!r}")
+    return PoolReader(config) if kind == POOLS else AnchorReader(config, kind)
 
 
 class Spotter(nn.Module):
@@ -118,10 +132,10 @@ class Spotter(nn.Module):
 
     def __init__(self, config: SpotterConfig):
         super().__init__()
-        if not config.readers or not set(config.readers) <= set(READERS):
-            raise ValueError(f"a spotter has one reader or more of {', '.join(READERS)}, not {', '.join(config.readers) or 'none'}")
+        if not config.readers:
+            raise ValueError("a spotter has one reader or more")
         self.config = config
-        self.readers = nn.ModuleList(READERS[kind](config) for kind in config.readers)
+        self.readers = nn.ModuleList(build_reader(kind, config) for kind in config.readers)
 
     def forward(self, patches: Tensor) -> Tensor:
         return torch.stack([reader(patches) for reader in self.readers], -3)

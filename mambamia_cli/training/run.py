@@ -10,7 +10,7 @@ import torch
 from mambamia_cli import models
 from mambamia_cli.compressor.model import MambaMiaCompressor
 from mambamia_cli.language.lexicon import SCENE
-from mambamia_cli.language.spotter import READERS, ProposedReader, Spotter, SpotterConfig, ViewReader
+from mambamia_cli.language.spotter import POOLS, PROPOSED, Spotter, SpotterConfig, ViewReader, build_reader
 from mambamia_cli.training import (
     align,
     calibrate,
@@ -104,12 +104,13 @@ class Session:
         for r, kind in enumerate(recipe.readers):
             seed = self.recipe.seed + r
             torch.manual_seed(seed)
-            whole.readers[r] = reader = READERS[kind](config)
+            whole.readers[r] = reader = build_reader(kind, config)
             earlier: tuple[ViewReader, ...] = ()
-            if isinstance(reader, ProposedReader):
+            if kind != POOLS:
+                earlier = tuple(whole.readers[:r].eval())
+            if kind == PROPOSED:
                 aligned = MambaMiaCompressor.from_pretrained(output / "compressor").state_dict()
                 reader.stage.load_state_dict({name: aligned[name] for name in reader.stage.state_dict()})
-                earlier = tuple(whole.readers[:r].eval())
             lesson = spotter.Lesson(recipe.steps[r], recipe.views[r], recipe.lr[r], earlier)
             spotter.train(reader, words, views, held, self.work / f"spotter-{r}", recipe, lesson, seed, self.log)
         whole.eval().half().save_pretrained(output / "spotter")

@@ -1,8 +1,9 @@
 """The second look's readers learn to name what a single view shows: cross-entropy against all words, no language model.
 
 Views are cached by training/views.py; mirrored, and their drawings moved before other backgrounds, as stills are. A reader of
-attention pools learns from the names alone. The proposed one begins as stage 1 of the aligned compressor, and learns from the
-names and from what the readers before it make of the same views: names alone tell the state-space layers little a step.
+pools over the view learns from the names alone. The proposed one begins as stage 1 of the aligned compressor, and learns from the
+names and from what the readers before it make of the same views: names alone tell the state-space layers little a step. So does
+a baseline in its place, from its own beginning.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambamia_cli.language.lexicon import Lexicon
-from mambamia_cli.language.spotter import READERS, ViewReader
+from mambamia_cli.language.spotter import POOLS, READERS, ViewReader
 from mambamia_cli.training import features
 from mambamia_cli.training.align import Stills, targets
 from mambamia_cli.training.checkpoint import Run, cosine, set_rate
@@ -26,7 +27,7 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 
 @dataclass(frozen=True)
 class SpotterTraining:
-    readers: tuple[str, ...] = ("attention-pool",)  # the kind of each (language.spotter.READERS)
+    readers: tuple[str, ...] = ("view-pools",)  # the kind of each (language.spotter.READERS)
     steps: tuple[int, ...] = (600,)  # of each
     views: tuple[int, ...] = (256,)  # a step, of each
     lr: tuple[float, ...] = (1e-3,)  # of each
@@ -41,8 +42,8 @@ class SpotterTraining:
             raise TypeError("readers, steps, views and lr must be lists of one length")
         if not set(self.readers) <= set(READERS):
             raise TypeError(f"readers must be of {', '.join(READERS)}, not {', '.join(self.readers)}")
-        if self.readers[0] == "proposed":
-            raise TypeError("the first of the readers must be an attention-pool: the others learn from it")
+        if self.readers[0] != POOLS:
+            raise TypeError(f"the first of the readers must be of {POOLS}: the others learn from it")
 
 
 @dataclass(frozen=True)

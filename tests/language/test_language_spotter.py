@@ -1,6 +1,7 @@
 """The readers of single views: their tokens, their words, their files."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from mambamia_cli.language.lexicon import Lexicon
 from mambamia_cli.language.spotter import Spotter, SpotterConfig
 
 ROWS = CompressorConfig(vision_width=8, hidden_size=16, grid_rows=3, patches_per_row=3, num_layers=2, state_size=4, head_dim=8, chunk_size=16)
-SMALL = SpotterConfig(ROWS, pools=3, score_width=6, hidden_width=16, output_width=12, tokens=2, readers=("attention-pool", "proposed"))
+SMALL = SpotterConfig(ROWS, pools=3, score_width=6, hidden_width=16, output_width=12, tokens=2, readers=("view-pools", "proposed"))
 
 
 @pytest.fixture
@@ -36,6 +37,17 @@ def test_the_proposed_reader_gathers_as_the_compressor_does_a_video_of_one_frame
     views = torch.randn(2, 3, 9, 8)
     anchors = torch.stack([compressor.gather(view[None, None])[0, 0] for view in views.flatten(0, 1)])  # (6, g, d)
     torch.testing.assert_close(reader.gather(views), anchors.flatten(1).unflatten(0, (2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["attention-pool", "bimba", "self-attention", "pooling", "vanilla"])
+def test_a_baseline_reads_views_in_its_place(kind, tmp_path):
+    spotter = Spotter(replace(SMALL, readers=("view-pools", kind))).eval()
+    views = torch.randn(4, 9, 8)
+    anchors = spotter.readers[1].stage(views[:, None]).anchors  # each view is a video of one frame
+    torch.testing.assert_close(spotter.readers[1].gather(views), anchors.flatten(1))
+    assert spotter(views).shape == (4, 2, 2, 12)
+    spotter.save_pretrained(tmp_path)
+    torch.testing.assert_close(Spotter.from_pretrained(tmp_path)(views), spotter(views))
 
 
 def test_what_stands_out_is_found_wherever_it_is_and_its_place_counts_only_as_learned(spotter):

@@ -10,7 +10,7 @@ import torch
 
 from mambamia_cli.compressor.config import CompressorConfig
 from mambamia_cli.language.lexicon import Lexicon
-from mambamia_cli.language.spotter import READERS, SpotterConfig
+from mambamia_cli.language.spotter import SpotterConfig, build_reader
 from mambamia_cli.training import features, shards, spotter, views
 from mambamia_cli.training.needles import Haystack
 from mambamia_cli.training.styles import Drawing
@@ -93,10 +93,10 @@ def data():
 ROWS = CompressorConfig(vision_width=8, hidden_size=16, grid_rows=2, patches_per_row=2, num_layers=2, state_size=8, head_dim=8, chunk_size=16)
 
 
-def reader(kind="attention-pool"):
+def reader(kind="view-pools"):
     torch.manual_seed(0)
     words = [str(i) for i in range(WORDS + 1001)]
-    return READERS[kind](SpotterConfig(ROWS, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
+    return build_reader(kind, SpotterConfig(ROWS, 2, 8, 32, WIDTH, 2)), Lexicon(words, torch.randn(len(words), WIDTH))
 
 
 SMALL = spotter.SpotterTraining(swap=0.5)
