@@ -109,9 +109,10 @@ class AnchorReader(ViewReader):
     and 3), over bi-directional Mamba."""
 
     def __init__(self, config: SpotterConfig, kind: str = PROPOSED):
-        stage = AnchorStage(config.compressor) if kind == PROPOSED else build_compressor(kind, config.compressor)
-        anchors = config.compressor.grid_rows if kind == PROPOSED else stage.anchors_per_frame
-        super().__init__(config, anchors * config.compressor.anchor_width)
+        c = config.compressor
+        stage = AnchorStage(c) if kind == PROPOSED else build_compressor(kind, c)
+        gathered = c.grid_rows * c.hidden_size if kind == PROPOSED else stage.anchors_per_frame * c.anchor_width
+        super().__init__(config, gathered)
         self.stage = stage
 
     def gather(self, patches: Tensor) -> Tensor:
