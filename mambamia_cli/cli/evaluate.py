@@ -40,11 +40,12 @@ def evaluate(
     wanted = read_rows(path)[:limit]
     read_folder(options.model)
     done: dict[str, Prediction] = {}
+    settings = _settings(blend, selection, options)
     if predictions is not None:
         inputs.check_not_input(predictions, [rows], "--predictions")
         if Path(predictions).exists():
-            done = _resumed(Path(predictions), wanted, _settings(blend, selection, options))
-    return lambda: _run(path, wanted, done, predictions, {"by": blend, "selection": selection}, options)
+            done = _resumed(Path(predictions), wanted, settings)
+    return lambda: _run(path, wanted, done, predictions, {"by": blend, "selection": selection}, settings, options)
 
 
 def _settings(by: str, selection: str, options: Options) -> dict:
@@ -87,7 +88,7 @@ def _resumed(path: Path, rows: list, settings: dict) -> dict:
     return found
 
 
-def _run(path: Path, wanted: list, done: dict, predictions: str | None, asking: dict, options: Options) -> int:
+def _run(path: Path, wanted: list, done: dict, predictions: str | None, asking: dict, settings: dict, options: Options) -> int:
     from mambamia_cli.pipeline.evaluate import evaluate as ask_all
     from mambamia_cli.pipeline.evaluate import summary, table
 
@@ -102,7 +103,7 @@ def _run(path: Path, wanted: list, done: dict, predictions: str | None, asking: 
     try:
         for one in ask_all(wanted, path.parent, lambda name: inputs.opened(name, options, models, console), done=done,
                            on_error=lambda row, error: console.error(f"row {row}: {error}"), **asking):  # fmt: skip
-            one = made[one.id] = replace(one, settings=_settings(asking["by"], asking["selection"], options))
+            one = made[one.id] = replace(one, settings=settings)
             console.progress("asking", len(made), len(wanted))
             if sink is not None:
                 sink.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
