@@ -76,7 +76,7 @@ def loss(model: ViewReader, words: Lexicon, patches: Tensor, names: Tensor, conf
 
 @contextmanager
 def _quick_products() -> Iterator[None]:
-    """Products of float32 matrices with 8 bits of mantissa where the processor has units for that: a quarter of a step's time."""
+    """Products of float32 matrices with 8 bits of mantissa where the processor has units for that: a quarter of a step's time, with AMX."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
