@@ -125,8 +125,10 @@ class Evidence:
 @dataclass(frozen=True)
 class AnswerRecord:
     """`finish` is "stop" (the model ended), "length" (--max-tokens did), "repeat" (it began to repeat itself and was
-    stopped), "choice", or "evidence" (read off the frames that match the question's words). `confidence` in [0, 1] is the
-    calibrated chance that the answer is right, None where there is no measure of it. `unsure`: it is too low to be told. `choices` are (text, probability among them), likeliest first."""
+    stopped), "choice", "evidence" (read off the frames that match the question's words) or "unknown" (frames do not decide it, and the
+    language model is not trusted to: the text says what is known instead). `confidence` in [0, 1] is the calibrated chance that the
+    answer is right, None where there is no measure of it. `unsure`: it is too low to be told, or the answer is a guess. `choices` are
+    (text, probability among them), likeliest first."""
 
     video: VideoRecord
     question: str

@@ -1,6 +1,8 @@
 """How an answer comes from what is seen, for every kind of question. The video, the model and its prompts are real (of random
 weights); what is seen of each word is made up, so that the right answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,12 +39,14 @@ def video(tiny_model, three_cuts, tmp_path_factory):
 def sights(monkeypatch):
     """What is seen of each word, whatever the weights."""
 
-    def look_for(index, models, words, second=None):
+    def look_for(index, models, words, second=None, within=None):
         odds = np.full((len(words), len(TIMES)), -9.0)
         for row, word in zip(odds, words, strict=True):
             frame, height = SEEN.get(word, (0, -9.0))
             row[frame : frame + 3] = height
-        return Sightings(tuple(words), odds, 1 / (1 + np.exp(-odds.max(1))), TIMES, 8.0)
+        frames = np.arange(len(TIMES)) if within is None else sightings.frames_within(TIMES, *within)
+        end = 8.0 if within is None else within[1]
+        return Sightings(tuple(words), odds[:, frames], 1 / (1 + np.exp(-odds[:, frames].max(1))), TIMES[frames], end)
 
     monkeypatch.setattr(asking.sightings, "look_for", look_for)
 
@@ -64,12 +68,67 @@ def sights(monkeypatch):
         ("What appears right after the cat?", ("car", "dog", "fox"), "dog"),
         ("Which appears first, the dog or the cat?", None, "cat"),
         ("Which comes last, the dog or the cat?", None, "dog"),
+        ("How long can the dog be seen?", None, "about 1 s"),
+        ("How long can the fox be seen?", None, "not seen"),
+        ("How long is the dog visible?", ("0:05", "2 seconds", "30 s"), "2 seconds"),
+        ("How often does the dog appear?", None, "once"),
+        ("How many times does the fox appear?", None, "never"),
+        ("How often does the dog appear?", ("never", "once", "3 times"), "once"),
+        ("How many foxes are there?", None, "none seen"),
+        ("How many foxes are there?", ("none", "one", "two"), "none"),
+        ("Is there a dog in the first 3 seconds?", None, "no"),
+        ("Is there a dog between 0:03 and 0:06?", None, "yes"),
+        ("Which of these appears in the second half?", ("cat", "dog", "fox"), "dog"),
+        ("When does the dog appear after 0:03?", None, "at 4 s (0:04)"),
+        ("How long is the video?", None, "8 s (0:08)"),
     ],
 )
 def test_every_kind_is_answered_from_what_is_seen(video, question, choices, answer):
     record = video.ask(question, choices=choices, max_tokens=4, by="evidence")
     assert record.answer == answer
     assert record.confidence > 0.8 and not record.unsure
+
+
+def test_of_what_is_there_no_number_is_known_but_that_it_is_not_none(video):
+    record = video.ask("How many dogs are there?")
+    assert record.answer == "at least one" and record.confidence is None and record.evidence[0].start == 4.0
+
+
+def test_a_part_of_the_video_that_there_is_not(video):
+    record = video.ask("Is there a dog after 0:30?")
+    assert record.answer == "I looked at 0 s (0:00) to 8 s (0:08) only" and record.confidence is None and not record.evidence
+
+
+@pytest.fixture
+def silent(video):
+    """The same, its language model not trusted with answers of its own."""
+    rule, video.models.match = video.models.match, replace(video.models.match, writes=False)
+    video._named.clear()
+    yield video
+    video.models.match = rule
+    video._named.clear()
+
+
+def test_a_language_model_that_is_not_trusted_writes_nothing(silent, monkeypatch):
+    monkeypatch.setattr("mambamia_cli.pipeline.survey.named", lambda *parts: (Named("cat", 1.0, 2.0, 0.9),))
+    monkeypatch.setattr(asking, "generate", lambda *parts: pytest.fail("it wrote"))
+    why = silent.ask("Why is it so?")
+    assert (why.answer, why.finish, why.unsure) == ("I cannot tell; what I can name is cat", "unknown", True)
+    where = silent.ask("Where is the dog, and where is the fox?")
+    assert where.answer == "I cannot tell; the dog is seen at 4 s (0:04) and no fox is seen" and where.evidence[0].start == 4.0
+    assert silent.ask("What happens?").answer == "cat" and silent.ask("What is shown at 0:05?").answer == "nothing I can name"
+
+
+def test_what_an_untrusted_language_model_chooses_is_a_guess(silent):
+    record = silent.ask("Is the dog happy?", choices=("yes", "no", "perhaps"), max_tokens=4)
+    assert record.unsure and record.confidence <= 1 / 3 + 1e-4 and record.finish == "choice"
+    assert not silent.ask("Is there a dog?", choices=("yes", "no")).unsure
+
+
+def test_what_a_question_takes_for_granted_counts_though_nobody_recognised_it(silent, monkeypatch):
+    monkeypatch.setattr("mambamia_cli.pipeline.survey.named", lambda *parts: (Named("egg", 0.5, 1.0, 0.9), Named("car", 6.0, 7.0, 0.9)))
+    assert silent.ask("What appears right after the dog?").answer == "car"
+    assert silent.ask("What appears right after the fox?").finish == "unknown"
 
 
 def test_where_a_thing_is_seen_stands_in_the_evidence(video):

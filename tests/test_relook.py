@@ -58,7 +58,7 @@ def test_the_views_are_the_frame_and_windows_of_it_enlarged(look, numbered):
     """Against plain decoding: every view is cut out where it should be."""
     from mambamia_cli.video.grab import grab
 
-    views = look._views([3, 12])  # (k, v, 3, H, W)
+    views = look.views([3, 12])  # (k, v, 3, H, W)
     high, wide = look._models.encoder.input_size
     assert views.shape == (2, 15, 3, high, wide)
     times = [look._index.times[i] for i in (3, 12)]
@@ -195,5 +195,5 @@ def test_a_thing_that_the_first_look_missed_is_found_by_the_sweep(closer, monkey
             return measure(lexicon, tokens).detach().numpy()
 
     flat = np.full((1, len(index.times)), -6.0)
-    after = sightings._looked_again(flat, index, SimpleNamespace(match=MatchRule(again=1.0)), words, ["cat"], Second())
+    after = sightings._looked_again(flat, np.arange(len(index.times)), index.seconds, SimpleNamespace(match=MatchRule(again=1.0)), words, ["cat"], Second())
     assert after[0].max() == after[0, frame] > 0 > after[0].min()

@@ -87,7 +87,7 @@ def _answer(video: Any, question: str, choices: tuple[str, ...] | None, options:
     record = video.ask(question, choices=choices, max_tokens=options.max_tokens,
                        on_text=pieces.write if options.format == "text" else None)  # fmt: skip
     if options.format == "text":
-        if record.unsure:
+        if record.unsure and record.finish != "unknown":
             pieces.write(_doubtful(record))
         pieces.end(record, blank=headed)
     else:

@@ -23,6 +23,8 @@ class MatchRule:
     smooth: seconds over which log-odds are averaged. slope, middle: log-odds z of a word's best frame -> probability that it
     is in the video, 1 / (1 + exp(-slope (z - middle))). drop: a range goes on while log-odds are within `drop` of its best.
     again: weight of a second look (pipeline/relook.py) beside the first where there is one; 0 = none is taken.
+    writes: what the language model writes or chooses on its own counts as an answer. Else a question that frames do not decide is
+    answered by what can be named, and a choice of the language model's alone is called a guess.
     """
 
     smooth: float = 0.6
@@ -33,6 +35,7 @@ class MatchRule:
     weight: float = 1.0  # of the evidence's log-probability of a choice
     language: float = 0.1  # of the language model's
     unsure: float = 0.4  # a confidence below this is said to be no answer
+    writes: bool = True
 
     @classmethod
     def from_config(cls, values: dict) -> "MatchRule":
@@ -41,9 +44,12 @@ class MatchRule:
         for name, value in values.items():
             if name not in known:
                 raise ModelError(f"the model's evidence settings have an unknown key {name}", "correct its config.json or update mambamia")
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            if name == "writes":
+                if not isinstance(value, bool):
+                    raise ModelError("the model's evidence setting writes must be true or false", "correct its config.json")
+            elif isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
                 raise ModelError(f"the model's evidence setting {name} must be a number", "correct its config.json")
-        return cls(**{name: float(value) for name, value in values.items()})
+        return cls(**{name: value if name == "writes" else float(value) for name, value in values.items()})
 
     def presence(self, odds: Tensor) -> Tensor:
         """Log-odds (any shape) -> probabilities."""

@@ -9,6 +9,7 @@ from mambamia_cli.errors import UsageError
 from mambamia_cli.pipeline.answerers import Span
 from mambamia_cli.pipeline.engine import Models
 from mambamia_cli.pipeline.index import Index
+from mambamia_cli.records import Evidence
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,18 @@ class Answer:
     seconds: float
     first_token: float | None = None
     choices: tuple[tuple[str, float], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`kept`: the frames that the language model saw, None where it was not asked. `confidence`: None where there is no
+    measure of it. `guess`: nothing that was seen speaks for the answer."""
+
+    answer: Answer
+    kept: list[int] | None
+    evidence: tuple[Evidence, ...]
+    confidence: float | None
+    guess: bool = False
 
 
 def kept_frames(

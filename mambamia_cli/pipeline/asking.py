@@ -1,9 +1,10 @@
 """One question -> an answer: what the frames that match its words show, what the language model says of the kept frames,
 and the two weighed against each other.
 
-Questions of when, whether and in which order are read off the frames alone. Where options are offered, or named in the
-question, and the wording says how frames decide among them (see language/intent.py), the language model breaks ties. All
-else is the language model's.
+What frames decide is read off them alone (pipeline/verdicts.py): when, how long and whether a thing is seen, which of two comes
+first, what there is to see. Where options are offered, or named in the question, and the wording says how frames decide among
+them (see language/intent), the language model breaks ties. All else is the language model's, if it can be trusted with it
+(MatchRule.writes).
 """
 
 import math
@@ -11,34 +12,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mambamia_cli.language.intent import Intent, affirmation
+from mambamia_cli.language.intent import OF_ONE, Intent
 from mambamia_cli.language.intent import read as read_intent
 from mambamia_cli.language.prompt import with_options
-from mambamia_cli.pipeline import ordering, sightings
-from mambamia_cli.pipeline.answer import Answer, generate, kept_frames, likeliest, prompt
+from mambamia_cli.pipeline import ordering, sightings, verdicts
+from mambamia_cli.pipeline.answer import Answer, Reply, generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models
 from mambamia_cli.pipeline.index import Index
 from mambamia_cli.pipeline.relook import SecondLook
 from mambamia_cli.pipeline.sightings import Sightings
-from mambamia_cli.records import Evidence, timecode
+from mambamia_cli.records import Evidence
 
 OPEN = ("list", "count", "first", "last", "after", "before")
 """Kinds that may name no thing to choose among: what there is to choose from is then all that is recognised."""
-
-
-ABSENT = 0.05
-"""Chance that a thing is there below which a question of its time is answered that it is not seen."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """`kept`: the frames that the language model saw, None where it was not asked. `confidence`: None where there is no
-    measure of it."""
-
-    answer: Answer
-    kept: list[int] | None
-    evidence: tuple[Evidence, ...]
-    confidence: float | None
 
 
 @dataclass(frozen=True)
@@ -58,86 +44,81 @@ class Asking:
     def reply(self, question: str, choices: Sequence[str] | None, on_text: Callable[[str], None] | None) -> Reply:
         """Raises UsageError when the question leaves no room for a frame."""
         began = time.perf_counter()
-        intent, seen = self._matched(question, tuple(choices or ()))
-        if seen is not None and intent.kind == "when":
-            return self._time(intent, seen, choices)
-        if seen is not None and intent.kind in ("exists", "order"):
-            return self._yes_or_no(intent, seen, choices)
-        if intent.kind == "count" and choices and (told := self._counted(choices)) is not None:
-            return told
-        if seen is None and not choices and intent.kind in OPEN and (told := self._surveyed(intent)) is not None:
-            return told
+        intent = self._intent(question, tuple(choices or ()))
+        if (decided := self._decided(intent, question, choices)) is not None:
+            return decided
+        seen = self._sought(intent) if intent.things and intent.kind not in ("count", *OF_ONE) else None
         offered = choices if choices or seen is None else intent.things  # "the cat or the dog" are choices as well
-        answer, kept = self.told(question, offered, on_text, began)
+        if not offered and not self._writes:
+            return self._untold(question)
+        answer, kept = self.told(question, offered, on_text, began, self._within(intent))
         answer, confidence = self._weighed(answer, intent, seen)
-        return Reply(answer, kept, self._leaned_on(answer.text, seen, intent), confidence)
+        guess = seen is None and answer.choices is not None and not self._writes
+        if guess and confidence is not None:
+            confidence = min(confidence, 1 / len(offered or ()))  # which nobody taught it to choose
+        return Reply(answer, kept, self._leaned_on(answer.text, seen, intent), confidence, guess)
 
-    def _matched(self, question: str, choices: tuple[str, ...]) -> tuple[Intent, Sightings | None]:
-        """What is asked, and where the things it is about are seen; None where matching does not decide it."""
-        models = self.models
-        if models.lexicon is None or self.by == "language":
-            return Intent(None), None
-        intent = read_intent(question, models.lexicon.named(question), choices)
-        if intent.kind is None or not intent.things or intent.kind == "count":
-            return intent, None
+    @property
+    def _writes(self) -> bool:
+        """Whether what the language model says on its own is an answer."""
+        return self.models.lexicon is None or self.by == "language" or self.models.match.writes
+
+    def _intent(self, question: str, choices: tuple[str, ...]) -> Intent:
+        """What is asked; of no kind where matching decides nothing."""
+        lexicon = self.models.lexicon
+        return Intent(None) if lexicon is None or self.by == "language" else read_intent(question, lexicon.named(question), choices)
+
+    def _decided(self, intent: Intent, question: str, choices: Sequence[str] | None) -> Reply | None:
+        """What frames alone decide."""
+        if intent.stretch is not None:
+            start, end = intent.stretch.within(*self.index.range)
+            if start >= end:
+                return verdicts.outside(*self.index.range)
+        if intent.kind == "length" and not choices:
+            return Reply(verdicts.read_off(sightings.clock(float(self.index.info.duration or self.index.range[1]))), None, (), 1.0)
+        if intent.kind in ("when", "exists", "order", *OF_ONE) and intent.things:
+            return verdicts.of_one(intent, self._sought(intent), self.models, choices)
+        if intent.kind == "count" and choices:
+            return verdicts.counted(self._things(intent), choices)
+        if intent.kind in OPEN and not intent.things and not choices and self.names is not None:
+            told = verdicts.surveyed(intent, self._things(intent))
+            return verdicts.nothing() if told is None and intent.kind == "list" and not self._writes else told
+        return None
+
+    def _within(self, intent: Intent) -> tuple[float, float] | None:
+        return None if intent.stretch is None else intent.stretch.within(*self.index.range)
+
+    def _sought(self, intent: Intent) -> Sightings:
+        """Where the things that a question is about are seen."""
         words = (intent.about, *intent.things) if intent.about else intent.things
-        return intent, sightings.look_for(self.index, models, words, self.second)
+        return sightings.look_for(self.index, self.models, words, self.second, self._within(intent))
+
+    def _things(self, intent: Intent) -> tuple[ordering.Named, ...]:
+        """What is recognised in the part of the video that is meant, and what the question itself takes for granted, if that is seen."""
+        things = self.names() if self.names is not None else ()
+        if intent.about and intent.about not in [thing.name for thing in things]:
+            seen = sightings.look_for(self.index, self.models, [intent.about], self.second)
+            things = (*things, *(ordering.Named(intent.about, r.start, r.end, r.score) for r in sightings.found(seen, self.models, 0, most=1)))
+        return ordering.during(things, *(self._within(intent) or self.index.range))
+
+    def _untold(self, question: str) -> Reply:
+        """In place of what the language model would make up."""
+        assert self.models.lexicon is not None
+        asked = self.models.lexicon.named(question)
+        if asked:
+            return verdicts.untold((), sightings.look_for(self.index, self.models, asked, self.second), self.models)
+        return verdicts.untold(self.names() if self.names is not None else (), None, self.models)
 
     def told(self, question: str, choices: Sequence[str] | None, on_text: Callable[[str], None] | None = None,
-             began: float | None = None) -> tuple[Answer, list[int]]:  # fmt: skip
-        """What the language model says of the kept frames, and these."""
+             began: float | None = None, span: tuple[float, float] | None = None) -> tuple[Answer, list[int]]:  # fmt: skip
+        """What the language model says of the frames kept of a stretch of time (None = all), and these."""
         put = with_options(question, choices or ())
-        kept = kept_frames(self.index, self.models, self.budget, put, self.max_tokens, selection=self.selection)
-        embeds = prompt(self.index, self.models, kept, put)  # (l, width)
+        inside = None if span is None else sightings.frames_within(self.index.seconds, *span).tolist()
+        kept = kept_frames(self.index, self.models, self.budget, put, self.max_tokens, selection=self.selection, within=inside, span=span)
+        embeds = prompt(self.index, self.models, kept, put, span)  # (l, width)
         if choices is not None:
             return likeliest(self.models, embeds, choices), kept
         return generate(self.models, embeds, self.max_tokens, on_text, began), kept
-
-    def _time(self, intent: Intent, seen: Sightings, choices: Sequence[str] | None) -> Reply:
-        """When a thing is seen: the start of its best stretch, of its first or last one, or the end of that, as was asked."""
-        chance = float(seen.presence[0])
-        ranges = sightings.found(seen, self.models, 0) or sightings.found(seen, self.models, 0, least=0.0, most=1)
-        if not ranges or (chance < ABSENT and not choices):  # among times that are offered, a guess is what is asked for
-            return Reply(Answer("not seen", "evidence", 0.0), None, (), 1 - chance)
-        told = ranges[0] if intent.edge is None else (min if intent.edge == "first" else max)(ranges, key=lambda r: r.start)
-        ranges = (told, *(r for r in ranges if r is not told))
-        moment = told.end if intent.edge == "end" else told.start
-        near = ordering.closest(choices or (), moment)
-        text = f"at {sightings.clock(moment)}" if near is None else choices[near]
-        return Reply(Answer(text, "evidence", 0.0), None, ranges, chance)
-
-    def _yes_or_no(self, intent: Intent, seen: Sightings, choices: Sequence[str] | None) -> Reply:
-        """Whether a thing is there, or comes before another."""
-        chance = ordering.order(seen) if intent.kind == "order" else float(seen.presence[0])
-        yes, no = affirmation(tuple(choices or ())) or ("yes", "no")
-        listed = tuple(sorted(((yes, round(chance, 4)), (no, round(1 - chance, 4))), key=lambda pair: -pair[1]))
-        answer = Answer(listed[0][0], "evidence", 0.0, choices=listed if choices else None)
-        ranges = [r for word in range(len(seen.words)) for r in sightings.found(seen, self.models, word, most=5)]
-        shown = chance >= 0.5 or intent.kind == "order"
-        return Reply(answer, None, tuple(sorted(ranges, key=lambda r: -r.score)) if shown else (), max(chance, 1 - chance))
-
-    def _surveyed(self, intent: Intent) -> Reply | None:
-        """A question that names nothing to choose among, from all that is recognised; None where that does not say."""
-        if self.names is None:
-            return None
-        things = self.names()
-        text = ordering.told(intent, [thing.name for thing in things])
-        if text is None:
-            return None
-        # Of a list or a number nothing says how likely it is to be whole: what is named is mostly there, but not all is named.
-        sure = None if intent.kind in ("list", "count") else next(t.chance for t in things if t.name == text)
-        ranges = [Evidence(round(t.start, 3), round(t.end, 3), timecode(t.start), round(t.chance, 4)) for t in things]
-        return Reply(Answer(text, "evidence", 0.0), None, tuple(sorted(ranges, key=lambda r: -r.score)), sure)
-
-    def _counted(self, choices: Sequence[str]) -> Reply | None:
-        """Which of the choices is the number of things recognised; None where one is no number."""
-        things = self.names() if self.names is not None else ()
-        scores = ordering.count_among(choices, [thing.chance for thing in things])
-        if not things or scores is None:
-            return None
-        listed = tuple(sorted(((text, round(math.exp(s), 4)) for text, s in zip(choices, scores, strict=True)), key=lambda pair: -pair[1]))
-        ranges = [Evidence(round(t.start, 3), round(t.end, 3), timecode(t.start), round(t.chance, 4)) for t in things]
-        return Reply(Answer(listed[0][0], "evidence", 0.0, choices=listed), None, tuple(sorted(ranges, key=lambda r: -r.score)), None)
 
     def _weighed(self, answer: Answer, intent: Intent, seen: Sightings | None) -> tuple[Answer, float | None]:
         """The language model's choice weighed with the evidence: -> answer, confidence."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mambamia_cli.pipeline.sightings import Sightings
 
 TINY = 1e-4
+NOTHING = "nothing I can name"
+"""What is said where nothing is recognised."""
+
+ALSO = {"none": 0, "no": 0, "never": 0, "once": 1, "twice": 2}
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
@@ -35,6 +39,16 @@ class Named:
     def within(self, start: float, end: float) -> bool:
         """Whether it is seen between two times."""
         return any(a < end and b > start for a, b in self.stretches or ((self.start, self.end),))
+
+
+def during(things: Sequence[Named], start: float, end: float) -> tuple[Named, ...]:
+    """The things seen between two times, by what of them is seen there, in the order of their first times there."""
+    inside = []
+    for thing in things:
+        spans = tuple((max(a, start), min(b, end)) for a, b in thing.stretches or ((thing.start, thing.end),) if a < end and b > start)
+        if spans:
+            inside.append(Named(thing.name, *spans[0], thing.chance, spans))
+    return tuple(sorted(inside, key=lambda thing: thing.start))
 
 
 def moments(seen: "Sightings") -> np.ndarray:
@@ -148,7 +162,15 @@ def number(text: str) -> int | None:
         return None
     if word.group(1).isdigit():
         return int(word.group(1))
+    if word.group(1) in ALSO:
+        return ALSO[word.group(1)]
     return NUMBERS.index(word.group(1)) if word.group(1) in NUMBERS else None
+
+
+def nearest_number(choices: Sequence[str], amount: float) -> int | None:
+    """Which of the choices is nearest to a number; None where one is none."""
+    known = [number(choice) for choice in choices]
+    return None if None in known or not known else min(range(len(known)), key=lambda i: abs(known[i] - amount))  # type: ignore[operator]
 
 
 def closest(choices: Sequence[str], seconds: float) -> int | None:

@@ -111,25 +111,11 @@ class SecondLook:
             self._recognised = recognise(looker(self._index.info), spread(start, end), self._models.encoder, end=end) if head else ()
         return self._recognised
 
-    def _read(self, frames: list[int]) -> "Tensor":
-        """-> (k, v, r, t, width) float16."""
-        import torch
+    def frame_at(self, seconds: float) -> int:
+        """The frame of the index that is nearest to a time."""
+        return int(np.abs(self._index.seconds - seconds).argmin())
 
-        from mambamia_cli.language.projector import frozen_tokens
-
-        models, reader, tokens = self._models, self._reader, []
-        views = self._views(frames)  # (k, v, 3, H, W) uint8
-        for part in views.flatten(0, 1).split(models.settings.chunk):
-            patches = models.encoder.encode(part)  # (m, n, d_vision)
-            if reader.spotter is not None:
-                tokens.append(reader.spotter(patches.to(models.device).float()).cpu().half())
-                continue
-            patches = patches.to(models.device, models.half)
-            anchors = models.compressor(patches[:, None]).anchors  # (m, 1, g, d): each view is a video of one frame
-            tokens.append(frozen_tokens(reader.projector, anchors[:, 0].float())[:, None].cpu().half())  # one reader
-        return torch.cat(tokens).unflatten(0, views.shape[:2])
-
-    def _views(self, frames: list[int]) -> "Tensor":
+    def views(self, frames: list[int]) -> "Tensor":
         """-> (k, v, 3, H, W) uint8, by `windows`, or by SCALES."""
         import torch
 
@@ -143,6 +129,24 @@ class SecondLook:
             for top, left in places:
                 views.append(pictures[..., top : top + high, left : left + wide])
         return torch.stack(views, 1)
+
+    def _read(self, frames: list[int]) -> "Tensor":
+        """-> (k, v, r, t, width) float16."""
+        import torch
+
+        from mambamia_cli.language.projector import frozen_tokens
+
+        models, reader, tokens = self._models, self._reader, []
+        views = self.views(frames)  # (k, v, 3, H, W) uint8
+        for part in views.flatten(0, 1).split(models.settings.chunk):
+            patches = models.encoder.encode(part)  # (m, n, d_vision)
+            if reader.spotter is not None:
+                tokens.append(reader.spotter(patches.to(models.device).float()).cpu().half())
+                continue
+            patches = patches.to(models.device, models.half)
+            anchors = models.compressor(patches[:, None]).anchors  # (m, 1, g, d): each view is a video of one frame
+            tokens.append(frozen_tokens(reader.projector, anchors[:, 0].float())[:, None].cpu().half())  # one reader
+        return torch.cat(tokens).unflatten(0, views.shape[:2])
 
 
 def squeezed(high: int, wide: int) -> list[tuple[tuple[int, int], list[tuple[int, int]]]]:

@@ -42,49 +42,67 @@ class Sightings:
         return self.times[self.odds.argmax(1)]
 
 
-def look_for(index: Index, models: Models, words: Sequence[str], second: SecondLook | None = None) -> Sightings:
+def look_for(index: Index, models: Models, words: Sequence[str], second: SecondLook | None = None,
+             within: tuple[float, float] | None = None) -> Sightings:  # fmt: skip
     """Match words, known to the lexicon or not, against every frame looked at; with `second`, the moments at which they are
-    seen best are looked at once more."""
+    seen best are looked at once more. `within`: frames between these seconds only, at least one."""
     import torch
 
-    from mambamia_cli.language.lexicon import word_point
     from mambamia_cli.language.matching import log_odds, smoothed
     from mambamia_cli.language.projector import frozen_tokens
 
-    assert models.lexicon is not None and index.anchors is not None
-    language, spelt = models.language, {word.lower(): word for word in models.lexicon.words}
-    plain = [spelt.get(low, low) for low in (word.strip().lower() for word in words)]  # "model t" is the lexicon's "Model T"
-    lexicon = models.lexicon.extended(plain, lambda word: word_point(word, language.tokenize, language.embed))
+    assert index.anchors is not None
+    lexicon, plain = lexicon_with(words, models)
     rows, m = [], len(index.times)
     with torch.inference_mode():
         for at in range(0, m, _BLOCK):
             anchors = index.anchors.read(list(range(at, min(at + _BLOCK, m)))).to(models.device)  # (k, g, d)
             rows.append(log_odds(lexicon, frozen_tokens(models.projector, anchors).cpu(), plain))  # (w, k)
         odds = smoothed(torch.cat(rows, 1), index.seconds, models.match.smooth).numpy()  # (w, m)
+    frames = np.arange(m) if within is None else frames_within(index.seconds, *within)
+    odds, times, end = odds[:, frames], index.seconds[frames], index.range[1] if within is None else min(within[1], index.range[1])
     if second is not None and models.match.again > 0:
-        odds = _recognised(_looked_again(odds, index, models, lexicon, plain, second), index, models, plain, second)
+        odds = _recognised(_looked_again(odds, frames, times, models, lexicon, plain, second), times, models, plain, second)
     presence = models.match.presence(torch.from_numpy(odds).amax(1))  # (w,)
-    return Sightings(tuple(words), odds, presence.numpy(), index.seconds, index.range[1])
+    return Sightings(tuple(words), odds, presence.numpy(), times, end)
 
 
-def _looked_again(odds: np.ndarray, index: Index, models: Models, lexicon: "Lexicon", words: Sequence[str], second: SecondLook) -> np.ndarray:
-    """odds (w, m) -> the same after second looks at each word's best moments, and at those that are looked at anyway."""
+def lexicon_with(words: Sequence[str], models: Models) -> "tuple[Lexicon, list[str]]":
+    """The model's lexicon with words that it may not know, and how it spells them: "model t" is its "Model T"."""
+    from mambamia_cli.language.lexicon import word_point
+
+    assert models.lexicon is not None
+    language, spelt = models.language, {word.lower(): word for word in models.lexicon.words}
+    plain = [spelt.get(low, low) for low in (word.strip().lower() for word in words)]
+    return models.lexicon.extended(plain, lambda word: word_point(word, language.tokenize, language.embed)), plain
+
+
+def frames_within(times: np.ndarray, start: float, end: float) -> np.ndarray:
+    """The frames on screen between two seconds: those taken there, and the one before unless one was taken at `start`. At least one."""
+    first, last = np.searchsorted(times, start + 1e-6, "right") - 1, np.searchsorted(times, end)
+    return np.arange(max(0, first), max(last, first + 1, 1))
+
+
+def _looked_again(odds: np.ndarray, frames: np.ndarray, times: np.ndarray, models: Models, lexicon: "Lexicon", words: Sequence[str],
+                  second: SecondLook) -> np.ndarray:  # fmt: skip
+    """odds (w, k) in some of the index's frames (k,) -> the same after second looks at each word's best moments, and at those that are
+    looked at anyway."""
     from mambamia_cli.language.matching import log_odds
 
-    rule, times = models.match, index.seconds
-    always = second.swept()
+    rule = models.match
+    always = np.flatnonzero(np.isin(frames, second.swept())).tolist()
     chosen = [list(dict.fromkeys([*moments(row, times), *always])) for row in odds]
-    frames = sorted({i for row in chosen for i in row})
-    again = second.odds(frames, lexicon, lambda words_as_read, tokens: log_odds(words_as_read, tokens, words))  # (w, k)
-    place = {frame: k for k, frame in enumerate(frames)}
+    looked = sorted({i for row in chosen for i in row})
+    again = second.odds(frames[looked].tolist(), lexicon, lambda words_as_read, tokens: log_odds(words_as_read, tokens, words))  # (w, c)
+    place = {i: c for c, i in enumerate(looked)}
     return np.stack([
         corrected(row, times, {i: (1 - rule.again) * row[i] + rule.again * again[w, place[i]] for i in chosen[w]}, rule.drop)
         for w, row in enumerate(odds)
     ])
 
 
-def _recognised(odds: np.ndarray, index: Index, models: Models, words: Sequence[str], second: SecondLook) -> np.ndarray:
-    """odds (w, m) -> the same, no lower than what ImageNet's head says of words it knows. It is slow, so it is asked only where
+def _recognised(odds: np.ndarray, times: np.ndarray, models: Models, words: Sequence[str], second: SecondLook) -> np.ndarray:
+    """odds (w, k) -> the same, no lower than what ImageNet's head says of words it knows. It is slow, so it is asked only where
     none of the words is seen otherwise."""
     from mambamia_cli.pipeline.imagenet_sight import APART
     from mambamia_cli.vision.everyday import folding
@@ -97,7 +115,7 @@ def _recognised(odds: np.ndarray, index: Index, models: Models, words: Sequence[
         if thing.name in wanted:
             row = odds[wanted[thing.name]]
             for moment in thing.times:
-                near = np.abs(index.seconds - moment) <= APART
+                near = np.abs(times - moment) <= APART
                 row[near] = np.maximum(row[near], rule.middle + math.log(thing.score / (1 - thing.score)) / rule.slope)
     return odds
 

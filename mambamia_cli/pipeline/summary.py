@@ -7,14 +7,11 @@ from mambamia_cli.language.prompt import SUMMARY_QUESTION, TITLE_QUESTION
 from mambamia_cli.pipeline.answer import generate, kept_frames, prompt
 from mambamia_cli.pipeline.engine import Models, Progress
 from mambamia_cli.pipeline.index import Index
-from mambamia_cli.pipeline.ordering import Named, joined
+from mambamia_cli.pipeline.ordering import NOTHING, Named, joined
 from mambamia_cli.records import Scene
 
 TITLE_FRAMES, TITLE_TOKENS, MOST_TITLES = 16, 24, 40
 """A scene's title is made from so many of its frames and is so long; so many titles are read to the model for the paragraph."""
-
-NOTHING = "nothing I can name"
-"""What is said of a scene in which nothing is recognised."""
 
 LONGEST_QUESTION = SUMMARY_QUESTION + "x" * MOST_TITLES * TITLE_TOKENS * 3
 """As long as what the model is asked for the paragraph can become, to plan with."""

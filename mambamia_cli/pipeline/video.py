@@ -352,7 +352,7 @@ class Video:
         return AnswerRecord(
             question=question, answer=answer.text, finish=answer.finish, evidence=reply.evidence or None,
             confidence=None if confidence is None else round(confidence, 4),
-            unsure=None if confidence is None else confidence < models.match.unsure,
+            unsure=None if confidence is None else reply.guess or confidence < models.match.unsure,
             choices=answer.choices, warnings=(*self._doubts(index), *models.language.warnings),
             **self._told(index, began, reply.kept, tool=account.tool_record(models), llm=answer.seconds, first_token=answer.first_token),
         )  # fmt: skip

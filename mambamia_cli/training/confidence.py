@@ -126,7 +126,7 @@ def write(rule: MatchRule, model: Path) -> None:
     """Put the rule into a model folder's config.json, whole or not at all."""
     path = model / "config.json"
     config = json.loads(path.read_text())
-    config["evidence"] = {name: round(value, 4) for name, value in asdict(rule).items() if math.isfinite(value)}
+    config["evidence"] = {name: value if isinstance(value, bool) else round(value, 4) for name, value in asdict(rule).items() if math.isfinite(value)}
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(config, indent=2) + "\n")
     temporary.rename(path)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mambamia_cli.language.intent import Intent, affirmation, read, skeleton
+from mambamia_cli.language.intent.stretch import Stretch, cut
 from mambamia_cli.language.lexicon import Lexicon
 
 WORDS = ["cat", "dog", "egg", "drum", "pill", "car", "bus", "guitar", "acoustic guitar", "hot dog", "fire truck", "watch", "can opener", "wine",
@@ -170,6 +171,64 @@ def test_an_open_question_of_what_appears(text):
     assert asked(text) == Intent("list")
 
 
+@pytest.mark.parametrize("text", [
+    "What happens?", "What is happening in this clip?", "What's going on?", "What takes place in the film?", "Describe the video.", "Please describe this video in one sentence.",
+    "Describe what you see.", "What is this video about?", "What is the video about?", "Tell me about the video.", "Could you tell me something about this film?",
+    "Summarize the video.", "Summarise what happens.", "Give me a summary.", "Write a short description of the clip", "Can you describe what is happening in the video?", "Who is in the video?",
+])  # fmt: skip
+def test_a_question_of_everything_is_one_of_what_appears(text):
+    assert asked(text) == Intent("list")
+
+
+OF_ONE = [
+    ("How many cats are there?", "number", "cat"), ("How many different dogs can you see?", "number", "dog"), ("What number of unicycles appears?", "number", "unicycle"),
+    ("How often does the cat appear?", "times", "cat"), ("How many times can a fire truck be seen?", "times", "fire truck"), ("How many times is the zeppelin shown?", "times", "zeppelin"),
+    ("How long is the cat visible?", "duration", "cat"), ("For how long does the dog appear?", "duration", "dog"), ("How many seconds is the bus on screen?", "duration", "bus"),
+    ("How much time does the dog spend on screen?", "duration", "dog"), ("How long does the zeppelin stay?", "duration", "zeppelin"),
+    ("What colour is the car?", "colour", "car"), ("What color are the cars?", "colour", "car"), ("Which colour does the old bus have?", "colour", "bus"), ("What is the colour of the hat?", "colour", "hat"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "kind", "thing"), OF_ONE)
+def test_how_much_of_one_thing_there_is_and_what_it_is_like(text, kind, thing):
+    assert asked(text) == asked(text, ("one", "two")) == Intent(kind, (thing,))
+
+
+def test_how_long_the_video_is():
+    assert asked("How long is the video?") == asked("What is the length of this film?") == Intent("length")
+
+
+PARTS = [
+    ("at 0:15", Stretch(14, 16)), ("at 20 seconds", Stretch(19, 21)), ("around 1:02:03.5", Stretch(3722.5, 3724.5)), ("at the 30 second mark", Stretch(29, 31)),
+    ("at 1h2m3s", Stretch(3722, 3724)), ("12 s into the video", Stretch(11, 13)), ("one minute and ten seconds in", Stretch(69, 71)), ("at minute 2", Stretch(119, 121)),
+    ("at 0:00", Stretch(0, 1)), ("between 0:10 and 0:20", Stretch(10, 20)), ("from 10 to 20 seconds", Stretch(10, 20)), ("from 1 to 2 minutes", Stretch(60, 120)),
+    ("in 1:30-2:10", Stretch(90, 130)), ("after 30 seconds", Stretch(30, None)), ("before 0:20", Stretch(0, 20)), ("from 0:10 on", Stretch(10, None)),
+    ("in the first ten seconds", Stretch(0, 10)), ("in the last minute", Stretch(-60, None, back=True)), ("during the final 90 seconds of the film", Stretch(-90, None, back=True)),
+    ("in the second half of the video", Stretch(1 / 2, 1, share=True)), ("in the last third", Stretch(2 / 3, 1, share=True)), ("within half a minute", Stretch(0, 30)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "stretch"), PARTS)
+def test_a_part_of_the_video_beside_any_kind_of_question(words, stretch):
+    assert asked(f"What can be seen {words}?") == Intent("list", stretch=stretch)
+    assert asked(f"Is there a cat {words}?") == Intent("exists", ("cat",), stretch=stretch)
+    assert asked(f"Which of these appears first {words}?", FOUR) == Intent("first", FOUR, stretch=stretch)
+    assert asked(f"{words[0].upper()}{words[1:]}, how often does a dog appear?") == Intent("times", ("dog",), stretch=stretch)
+
+
+@pytest.mark.parametrize("text", ["How many seconds into the video is the cat seen?", "What appears 5 seconds after the cat?", "At which second is there a dog?", "Is there a cat at 0:75?",
+                                  "Is there a cat at 0:10 or at 0:20?", "What appears first?", "Is there a second dog?"])  # fmt: skip
+def test_other_numbers_are_no_part_of_the_video(text):
+    assert cut(text) == (text, None)
+
+
+def test_a_part_in_seconds_of_a_video():
+    assert Stretch(14, 16).within(0, 45) == (14, 16) and Stretch(40, 50).within(0, 45) == (40, 45) and Stretch(30, None).within(10, 45) == (30, 45)
+    assert Stretch(-10, None, back=True).within(0, 45) == (35, 45) and Stretch(0.5, 1, share=True).within(10, 30) == (20, 30)
+    start, end = Stretch(50, 60).within(0, 45)
+    assert start >= end
+
+
 @pytest.mark.parametrize("text", ["How many different objects appear?", "How many different things appear in the video?", "Count the objects that appear.",
                                   "How many things can be seen?", "What is the number of objects shown?", "How many distinct items are there in the clip?",
                                   "How many objects does the video show?"])  # fmt: skip
@@ -178,13 +237,14 @@ def test_how_many(text):
 
 
 @pytest.mark.parametrize(("text", "choices"), [
-    ("How many cats are there?", ()), ("What happens?", ()), ("What colour is the car?", ("red", "blue")), ("What colour appears first?", ("red", "blue")),
+    ("How many people are there?", ()), ("How many scenes are there?", ()), ("What happens?", ("he falls", "she sings")), ("What colour appears first?", ("red", "blue")),
     ("Is the car red?", ()), ("Is there a red car?", ()), ("Is there a cat on the sofa?", ()), ("Is there a cat and a dog?", ()), ("Are there two dogs?", ()),
     ("Is there more than one cat?", ()), ("Does the man jump?", ()), ("Is the cat bigger than the dog?", YES_NO), ("Is there no cat?", ()), ("Is the cat asleep?", YES_NO),
     ("Does the cat not appear?", YES_NO), ("Is there a dog biscuit bowl being eaten?", ()), ("Is there anything?", ()), ("Is there a cat at the end?", YES_NO),
     ("Which of these appears between the cat and the dog?", ("egg", "drum")), ("Which appears twice?", FOUR), ("Which of these is on the sofa?", FOUR),
-    ("Which appears second?", FOUR), ("Which of these appears first after the cat?", ("egg", "drum", "dog", "bus")), ("What is the man wearing?", ("hat", "glasses")), ("How long is the cat visible?", ()),
-    ("Which of these does the man hold?", FOUR), ("Why does the cat appear?", ()), ("Where is the cat?", ()), ("Describe the video.", ()), ("What is the video about?", ()),
+    ("Which appears second?", FOUR), ("Which of these appears first after the cat?", ("egg", "drum", "dog", "bus")), ("What is the man wearing?", ("hat", "glasses")), ("How long is the cat's tail?", ()),
+    ("Which of these does the man hold?", FOUR), ("Why does the cat appear?", ()), ("Where is the cat?", ()), ("Describe the cat.", ()), ("What is he doing?", ()), ("What is the man saying?", ()), ("Where does this take place?", ()),
+    ("In how many scenes is there a cat?", ()), ("What text is shown?", ()),
     ("Who is first in line at the shop?", FOUR), ("What appears first and last?", FOUR), ("Which one is not a cat?", FOUR), ("Which appears longest?", FOUR),
     ("Can you see what the man is doing?", ()), ("What animals appear?", ()), ("Does a cat or a dog appear?", YES_NO), ("Is the video good?", ()), ("?", ()), ("", ()),
     ("List the colours of the cars.", ()), ("Does the cat appear before the dog barks at the moon?", ()), ("Who does the dog follow?", ()),

@@ -10,6 +10,13 @@
     after    what appears right after a thing; `before`: right before it
     list     name what appears, in order
     count    how many different things appear
+    number   how many of one thing there are: how many cats
+    times    how often one thing appears
+    duration how long one thing can be seen
+    length   how long the video is
+    colour   what colour a thing has
+
+A part of the video may be named beside any of these ("at 0:15", "in the last minute": intent/stretch.py).
 
 A question is read in two steps. `skeleton` rewrites it with few words: those that make the wording (SAME, PHRASES) become
 one word for each meaning, and every run of other words, which must name a thing, becomes X; "Does the old bus come after a
@@ -18,11 +25,15 @@ A word that belongs to no wording known here makes an X too many, and the questi
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mambamia_cli.language.intent.bones import Phrase, known, skeleton
 from mambamia_cli.language.intent.patterns import fits
+from mambamia_cli.language.intent.stretch import Stretch, cut
 from mambamia_cli.language.intent.words import COLOURS, NO_SORT, NO_THING
+
+OF_ONE = ("number", "times", "duration", "colour")
+"""Kinds that ask how much there is of one thing, or what it is like."""
 
 YES, NO = {"yes", "y", "true", "correct", "right"}, {"no", "n", "false", "incorrect", "wrong"}
 
@@ -33,21 +44,34 @@ class Intent:
 
     `about`: of "after" and "before" the thing that is not to be chosen. `edge` of "when": "first" or "last" time, or "end"
     where it is asked when something is seen no more. The things of "order" are turned so that "yes" means the first comes first.
+    `stretch`: the part of the video that is meant, None = all of it.
     """
 
     kind: str | None
     things: tuple[str, ...] = ()
     about: str | None = None
     edge: str | None = None
+    stretch: Stretch | None = None
 
 
 def read(question: str, named: list[str], choices: tuple[str, ...] = ()) -> Intent:
     """`named`: words of the lexicon in the question; `choices`: the answers offered."""
+    rest, stretch = cut(question)
+    intent = _read(rest, named, choices)
+    return intent if stretch is None or intent.kind is None else replace(intent, stretch=stretch)
+
+
+def _read(question: str, named: list[str], choices: tuple[str, ...]) -> Intent:
     bones, phrases = skeleton(question)
     things = [known(phrase, named) for phrase in phrases]
     closed, offered = bool(choices) and affirmation(choices) is not None, tuple(choices)
     if bones.startswith("when"):
         return _when(bones, phrases, things, named, offered)
+    if bones.startswith("howlong") and fits("length", bones):
+        return Intent("length")
+    if len(things) == 1 and (kind := next((k for k in OF_ONE if fits(k, bones)), None)):
+        thing = known(phrases[0]._replace(plural=kind == "number"), named)
+        return Intent(None) if thing in NO_SORT | NO_THING else Intent(kind, (thing,))
     if closed or not choices:
         said = _yes_or_no(bones, phrases, things, closed)
         if closed or said.kind:
@@ -92,6 +116,8 @@ def _yes_or_no(bones: str, phrases: list[Phrase], things: list[str], closed: boo
 def _chosen(bones: str, things: list[str], choices: tuple[str, ...]) -> Intent:
     """Kinds that choose among things, those offered or those that the question names as alternatives; or that are open."""
     among = choices
+    if not choices:  # of events nothing is known here, but of what appears meanwhile
+        bones = " ".join("appear" if w == "happen" else w for w in bones.split())
     if "ALT" in bones or ("BOTH" in bones and "which" in bones):  # "the cat or the dog": all the things named, or the question is about more than a choice
         if "X" in bones or (choices and {t.lower() for t in things} - {c.strip().lower() for c in choices}):
             return Intent(None)

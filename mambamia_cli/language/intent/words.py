@@ -20,6 +20,11 @@ thing: object objects thing things item items everything anything something elem
 first: first earliest initially initial earlier sooner
 last: last latest finally final later
 not: not never no none without missing absent except isn't aren't wasn't weren't doesn't don't didn't can't cannot couldn't
+happen: happen happens happened happening
+howlong: howlong
+howoften: howoften
+whatcolour: whatcolour
+stay: stay stays stayed remain remains remained spend spends spent
 next: next
 other: other others rest
 before: before precede precedes preceding preceded
@@ -44,6 +49,13 @@ _SHOWN = r"(?:video|clip|film|movie|footage|recording)"
 _HERE = rf"(?:in|during|within|throughout|from|of) (?:the|this|that) (?:whole |entire |short |following )?{_SHOWN}"
 _MOMENT = r"(?:times?|seconds?|moments?|minutes?|points?|timestamps?|time[- ]?stamps?|time ?codes?)"
 PHRASES = [(re.compile(rf"\b(?:{pattern})(?![\w'-])"), f" {token} ") for pattern, token in (
+    # a description
+    (r"in (?:detail|short|brief|one|a|two|three|a few|your own) ?(?:short )?(?:sentences?|words?|lines?)?(?= |$)|briefly", ""),
+    (r"(?:going on|go on|goes on|went on|tak(?:e|es|ing) place|took place)(?= |$)", "happen"),
+    (r"(?:describe|summari[sz]e|(?:tell me|say)(?: something| more)? about)(?= (?:(?:the|this|that|it) ?(?:whole |entire )?(?:video|clip|film|movie|footage|recording)?(?: |$)|wh?at|everything|all))",
+     "list thing"),
+    (r"(?:give|write|make|show)(?: me| us)? an? (?:\w+ )?(?:summary|description|overview)(?: of)?|^(?:summari[sz]e|describe|summary)$", "list thing"),
+    # what is asked politely
     ((r"(?:can|could|would|will) you (?:please )?(?:tell|say|give|show|find)(?: me| us)?|please|tell (?:me|us)|i(?: would|'d)? (?:want|like) to know"
       r"|do you know|say"), ""),
     (r"do you think(?: that)?", "whether"), (r"^any", "be there any"), (r"in total|altogether|overall", ""),
@@ -60,6 +72,9 @@ PHRASES = [(re.compile(rf"\b(?:{pattern})(?![\w'-])"), f" {token} ") for pattern
       rf"(?: (?:the|this) (?:start|beginning|{_SHOWN})(?: of)?(?: (?:the|this) {_SHOWN})?)?(?: (?:before|until|till))?"), "when"),
     ((rf"how (?:long|far|late|soon|early|quickly)(?: (?:does|do|did|is|will) it(?: take| be)?)?"
       rf"(?: (?:in to|into|in|until|till|before|after)\b)+(?: (?:the|this) {_SHOWN})?"), "when"),
+    (r"(?:for )?how (?:long|(?:many|much) (?:seconds|minutes|time))|what (?:is|was) the (?:length|duration|running time) of", "howlong"),
+    (r"how often|how many times|(?:what (?:is|was) )?the number of times", "howoften"),
+    (r"(?:(?:what|which) (?:is|are|was|were)|name) the colou?rs? of|(?:what|which)(?: is the)? colou?rs?(?= (?:is|are|was|were|do|does|did|has|have)\b)", "whatcolour"),
     (r"how (?:soon|early|late)|when(?:'s| is it that)?(?: exactly)?", "when"),
     # here, and words that change nothing
     (rf"(?:the|this|that) (?:whole |entire )?{_SHOWN}(?= (?:show|have|has|contain|include|feature|depict|display))", "video"), (r"first one|first ones", "first"),
