@@ -125,6 +125,19 @@ def test_what_an_untrusted_language_model_chooses_is_a_guess(silent):
     assert not silent.ask("Is there a dog?", choices=("yes", "no")).unsure
 
 
+@pytest.mark.parametrize(("question", "choices", "answer", "confidence"), [
+    ("What colour is the dog?", None, "red", 0.7), ("What colour is the dog?", ("blue", "red"), "red", 0.87), ("What colour is the fox?", None, "not seen", 1.0),
+    ("Is the dog red?", None, "yes", 1.0), ("Is there a blue dog?", None, "no", 0.86), ("Is the fox red?", ("No", "Yes"), "No", 1.0),
+])  # fmt: skip
+def test_a_colour_is_that_of_the_pixels_that_speak_for_the_thing(silent, monkeypatch, question, choices, answer, confidence):
+    part = np.zeros(11)
+    part[[3, 7, 0]] = 0.7, 0.1, 0.2  # red, blue, black
+    monkeypatch.setattr(asking.colour, "shares", lambda *parts: part)
+    record = silent.ask(question, choices=choices)
+    assert record.answer == answer and record.confidence == pytest.approx(confidence, abs=0.02) and record.finish == "evidence"
+    assert bool(record.evidence) == ("fox" not in question and answer != "no")
+
+
 def test_what_a_question_takes_for_granted_counts_though_nobody_recognised_it(silent, monkeypatch):
     monkeypatch.setattr("mambamia_cli.pipeline.survey.named", lambda *parts: (Named("egg", 0.5, 1.0, 0.9), Named("car", 6.0, 7.0, 0.9)))
     assert silent.ask("What appears right after the dog?").answer == "car"

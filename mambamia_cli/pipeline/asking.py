@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from mambamia_cli.language.intent import OF_ONE, Intent
 from mambamia_cli.language.intent import read as read_intent
 from mambamia_cli.language.prompt import with_options
-from mambamia_cli.pipeline import ordering, sightings, verdicts
+from mambamia_cli.pipeline import colour, ordering, sightings, verdicts
 from mambamia_cli.pipeline.answer import Answer, Reply, generate, kept_frames, likeliest, prompt
 from mambamia_cli.pipeline.engine import Models
 from mambamia_cli.pipeline.index import Index
@@ -25,6 +25,9 @@ from mambamia_cli.records import Evidence
 
 OPEN = ("list", "count", "first", "last", "after", "before")
 """Kinds that may name no thing to choose among: what there is to choose from is then all that is recognised."""
+
+FRAMES_ALONE = ("when", "exists", "order", "coloured", *OF_ONE)
+"""Kinds about one thing or two that the language model has no say in, where what is seen decides them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Asking:
         intent = self._intent(question, tuple(choices or ()))
         if (decided := self._decided(intent, question, choices)) is not None:
             return decided
-        seen = self._sought(intent) if intent.things and intent.kind not in ("count", *OF_ONE) else None
+        seen = self._sought(intent) if intent.things and intent.kind not in ("count", *FRAMES_ALONE) else None
         offered = choices if choices or seen is None else intent.things  # "the cat or the dog" are choices as well
         if not offered and not self._writes:
             return self._untold(question)
@@ -76,8 +79,12 @@ class Asking:
                 return verdicts.outside(*self.index.range)
         if intent.kind == "length" and not choices:
             return Reply(verdicts.read_off(sightings.clock(float(self.index.info.duration or self.index.range[1]))), None, (), 1.0)
-        if intent.kind in ("when", "exists", "order", *OF_ONE) and intent.things:
-            return verdicts.of_one(intent, self._sought(intent), self.models, choices)
+        if intent.kind in FRAMES_ALONE and intent.things:
+            seen = self._sought(replace(intent, about=None))  # where that is a colour, it is sought in the thing
+            if intent.kind not in ("colour", "coloured"):
+                return verdicts.of_one(intent, seen, self.models, choices)
+            shares = None if self.second is None else colour.shares(seen, 0, self.second, self.models)
+            return None if shares is None else verdicts.colour(intent, seen, shares, self.models, choices)
         if intent.kind == "count" and choices:
             return verdicts.counted(self._things(intent), choices)
         if intent.kind in OPEN and not intent.things and not choices and self.names is not None:

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from mambamia_cli.language.intent import Intent, affirmation
+from mambamia_cli.pipeline import colour as colours
 from mambamia_cli.pipeline import ordering, sightings
 from mambamia_cli.pipeline.answer import Answer, Reply
 from mambamia_cli.pipeline.engine import Models
@@ -70,6 +73,30 @@ def measured(intent: Intent, seen: Sightings, models: Models, choices: Sequence[
     absent = {"times": "never", "duration": "not seen", "number": "none seen"}[intent.kind]
     told = {"times": _often(len(ranges)), "duration": f"about {max(1, round(amount))} s", "number": "at least one"}[intent.kind]
     return Reply(read_off(told if ranges else absent), None, ranges, sure)
+
+
+def colour(intent: Intent, seen: Sightings, shares: np.ndarray, models: Models, choices: Sequence[str] | None) -> Reply | None:
+    """What colour a thing has, or whether it has one, from what pipeline/colour.py found, (11,); None where the choices are no colours.
+    Shares are told as chances: on 40 held-out videos, of 0.8 and more 30 of 32 were right, of 0.6 to 0.8 22 of 26, of 0.4 to 0.6 28 of 43."""
+    chance = float(seen.presence[0])
+    ranges = sightings.found(seen, models, 0) if chance >= THERE else ()
+    if intent.kind == "coloured":
+        wanted = colours.words_of(intent.about or "")
+        if wanted is None:
+            return None
+        yes, no = affirmation(tuple(choices or ())) or ("yes", "no")
+        sure = chance * min(1.0, float(shares[wanted] / max(shares.max(), 1e-9)))
+        return Reply(read_off(yes if sure >= THERE else no), None, ranges if sure >= THERE else (), max(sure, 1 - sure))
+    if not choices:
+        if not ranges:
+            return Reply(read_off("not seen"), None, (), 1 - chance)
+        return Reply(read_off(colours.COLOURS[int(shares.argmax())]), None, ranges, chance * float(shares.max()))
+    places = [colours.words_of(choice) for choice in choices]
+    if None in places:
+        return None
+    offered = shares[places] + 1e-3
+    listed = tuple(sorted(zip(choices, (offered / offered.sum()).round(4).tolist(), strict=True), key=lambda pair: -pair[1]))
+    return Reply(Answer(listed[0][0], "evidence", 0.0, choices=listed), None, ranges, chance * listed[0][1])
 
 
 def surveyed(intent: Intent, things: Sequence[ordering.Named]) -> Reply | None:

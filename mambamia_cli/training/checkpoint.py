@@ -9,13 +9,16 @@ from pathlib import Path
 
 import torch
 
+from mambamia_cli.errors import UsageError
+
 EVERY_SECONDS = 45.0  # kill -9 loses at most this, plus a step
 
 
 class Run:
     """A stage's folder: checkpoint.pt (resumed from when present) and metrics.jsonl.
 
-    With `write` false (all processes of a run but the first) it resumes and never writes.
+    With `write` false (all processes of a run but the first) it resumes and never writes. Raises UsageError for the checkpoint of
+    something else.
     """
 
     def __init__(self, folder: Path, state: dict[str, object], *, write: bool = True):
@@ -26,8 +29,11 @@ class Run:
         if path.exists():
             saved = torch.load(path, weights_only=True, map_location="cpu")
             self.step, self.seconds = saved["step"], saved["seconds"]
-            for name, part in state.items():
-                part.load_state_dict(saved[name])
+            try:
+                for name, part in state.items():
+                    part.load_state_dict(saved[name])
+            except (KeyError, RuntimeError, ValueError):
+                raise UsageError(f"{path} is of another recipe than this one", f"remove {folder}, or give another folder with --work") from None
             torch.set_rng_state(saved["rng"])  # dropout goes on as if nothing had happened
         if write:
             self._forget()

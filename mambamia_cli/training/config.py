@@ -60,7 +60,7 @@ def load(path: Path) -> Recipe:
     from mambamia_cli.scenes.peaks import PeakRule
     from mambamia_cli.training.align import AlignConfig
     from mambamia_cli.training.edges import EdgesConfig
-    from mambamia_cli.training.spotter import SpotterTraining
+    from mambamia_cli.training.spotter import Lesson, SpotterTraining
     from mambamia_cli.training.tune import TuneConfig
 
     try:
@@ -76,6 +76,11 @@ def load(path: Path) -> Recipe:
         MatchRule.from_config(raw.get("evidence", {}))
     except ModelError as error:  # the words are a model's config.json's, where these tables end up
         raise UsageError(f"{path.name}: {error.message}", "correct the training configuration") from None
+    if "readers" in (spotter := raw.get("spotter", {})):
+        where = f"[[spotter.readers]] of {path.name}"
+        if not isinstance(spotter["readers"], list) or not all(isinstance(reader, dict) for reader in spotter["readers"]):
+            raise UsageError(f"{where} is no list of tables", "correct the training configuration")
+        spotter["readers"] = [section(Lesson, reader, where) for reader in spotter["readers"]]
     for key, kind in kinds.items():
         raw[key] = section(kind, raw.get(key, {}), f"[{key}] of {path.name}")
     return section(Recipe, raw, path.name)

@@ -97,22 +97,21 @@ class Session:
         """What reads the views of second looks, trained reader by reader and written; of the other stages it needs their words and, for
         a reader of the proposed kind, the compressor that `export` wrote."""
         recipe = self.recipe.spotter
-        config = SpotterConfig(self.recipe.compressor, output_width=self.recipe.projector.output_width, readers=recipe.readers)
+        config = SpotterConfig(self.recipe.compressor, output_width=self.recipe.projector.output_width, readers=tuple(lesson.kind for lesson in recipe.readers))
         whole, words = Spotter(config), self.lexicon()
         views = features.load_stills(features.folder_of(self.work, "views"))
         held = {kind: features.load_stills(features.folder_of(self.work, f"views-{kind}")) for kind in ("seen", "unseen")}
-        for r, kind in enumerate(recipe.readers):
+        for r, lesson in enumerate(recipe.readers):
             seed = self.recipe.seed + r
             torch.manual_seed(seed)
-            whole.readers[r] = reader = build_reader(kind, config)
-            earlier: tuple[ViewReader, ...] = ()
-            if kind != POOLS:
-                earlier = tuple(whole.readers[:r].eval())
-            if kind == PROPOSED:
+            whole.readers[r] = reader = build_reader(lesson.kind, config)
+            teachers: tuple[ViewReader, ...] = ()
+            if lesson.kind != POOLS:
+                teachers = tuple(whole.readers[:r].eval())
+            if lesson.kind == PROPOSED:
                 aligned = MambaMiaCompressor.from_pretrained(output / "compressor").state_dict()
                 reader.stage.load_state_dict({name: aligned[name] for name in reader.stage.state_dict()})
-            lesson = spotter.Lesson(recipe.steps[r], recipe.views[r], recipe.lr[r], earlier)
-            spotter.train(reader, words, views, held, self.work / f"spotter-{r}", recipe, lesson, seed, self.log)
+            spotter.train(reader, words, views, held, self.work / f"spotter-{r}", recipe, lesson, seed, self.log, teachers=teachers)
         whole.eval().half().save_pretrained(output / "spotter")
 
     def tune(self) -> None:

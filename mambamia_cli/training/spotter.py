@@ -26,35 +26,33 @@ SIZES = {"small": (0.0, 0.45), "middle": (0.45, 0.75), "large": (0.75, 9.0)}  # 
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """How one reader is trained: its kind (language.spotter.READERS), steps, views a step, learning rate."""
+
+    kind: str = POOLS
+    steps: int = 600
+    views: int = 256
+    lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.kind not in READERS:
+            raise TypeError(f"a reader's kind must be one of {', '.join(READERS)}, not {self.kind!r}")
+
+
+@dataclass(frozen=True)
 class SpotterTraining:
-    readers: tuple[str, ...] = ("view-pools",)  # the kind of each (language.spotter.READERS)
-    steps: tuple[int, ...] = (600,)  # of each
-    views: tuple[int, ...] = (256,)  # a step, of each
-    lr: tuple[float, ...] = (1e-3,)  # of each
+    """`taught`: the part of the loss of a reader that is not of pools which the readers before it set."""
+
+    readers: tuple[Lesson, ...] = (Lesson(),)
     weight_decay: float = 0.05
     drop: float = 0.2
     noise: float = 0.15
     swap: float = 0.4  # of views with one drawing are given another background
-    taught: float = 0.5  # the part of a taught reader's loss that the earlier readers set
+    taught: float = 0.5
 
     def __post_init__(self) -> None:
-        if not len(self.readers) == len(self.steps) == len(self.views) == len(self.lr) >= 1:
-            raise TypeError("readers, steps, views and lr must be lists of one length")
-        if not set(self.readers) <= set(READERS):
-            raise TypeError(f"readers must be of {', '.join(READERS)}, not {', '.join(self.readers)}")
-        if self.readers[0] != POOLS:
+        if not self.readers or self.readers[0].kind != POOLS:
             raise TypeError(f"the first of the readers must be of {POOLS}: the others learn from it")
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """One reader's part of the training: steps, views a step, learning rate, and the readers whose mean log-odds it learns from beside
-    the names."""
-
-    steps: int
-    views: int
-    lr: float
-    teachers: tuple[ViewReader, ...] = ()
 
 
 def naming(model: ViewReader, words: Lexicon, patches: Tensor, drop: float = 0.0) -> Tensor:
@@ -87,8 +85,9 @@ def _quick_products() -> Iterator[None]:
 
 @_quick_products()
 def train(model: ViewReader, words: Lexicon, data: features.StillSet, held: dict[str, features.StillSet], folder: Path,
-          config: SpotterTraining, lesson: Lesson, seed: int, log, grid: tuple[int, int] = (7, 7)) -> None:  # fmt: skip
-    """Deterministic given (seed, step); resumes from the folder's checkpoint."""
+          config: SpotterTraining, lesson: Lesson, seed: int, log, grid: tuple[int, int] = (7, 7),
+          teachers: tuple[ViewReader, ...] = ()) -> None:  # fmt: skip
+    """Deterministic given (seed, step); resumes from the folder's checkpoint. `teachers`: whose mean log-odds it learns from beside the names."""
     objects, steps = len(words.words) - 1001, lesson.steps
     torch.manual_seed(seed)
     views = Stills(data, targets(data, objects, 1000), grid, config.swap)
@@ -102,7 +101,7 @@ def train(model: ViewReader, words: Lexicon, data: features.StillSet, held: dict
         rng = np.random.default_rng((seed, 19, run.step))
         drawn = [views.draw(rng) for _ in range(lesson.views)]
         patches, names = torch.stack([p for p, _ in drawn]), torch.from_numpy(np.stack([n for _, n in drawn]))
-        value = loss(model, words, patches + config.noise * torch.randn_like(patches), names, config, lesson.teachers)
+        value = loss(model, words, patches + config.noise * torch.randn_like(patches), names, config, teachers)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

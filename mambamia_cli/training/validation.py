@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mambamia_cli.pipeline import colour
+from mambamia_cli.pipeline.colour import COLOURS
 from mambamia_cli.training import photos, questions, styles
 from mambamia_cli.training.compose import SIZE, Footage, Part
 from mambamia_cli.training.needles import Haystack
@@ -83,11 +85,53 @@ def rows(film: Footage, video: str, names: list[str], rng) -> list[dict]:
             for i, (k, q, a, o) in enumerate(made)]
 
 
+DURATIONS = ("1 second", "3 seconds", "9 seconds", "27 seconds")
+
+
+def further(film: Footage, video: str, names: list[str], rng) -> list[dict]:
+    """Questions about parts of the film, and of how long, how often and what colour; as `rows` gives them."""
+    on = [t.name for t in film.tracks]
+    absent = [str(n) for n in rng.choice([n for n in names if n not in on], 4, replace=False)]
+    one, other = (film.tracks[i] for i in rng.choice(NEEDLES, 2, replace=False))
+    middle = one.start + NEEDLE_SECONDS / 2
+    elsewhere = (other.start + other.end) / 2
+    shades = [c for c in COLOURS if c not in (painted := _colours(one.picture))]
+    options = [painted[0], *(str(c) for c in rng.choice(shades, 3, replace=False))]
+
+    def shuffled(options) -> list[str]:
+        return [options[i] for i in rng.permutation(len(options))]
+
+    made = [
+        ("after", f"What appears right after the {on[0]}?", on[1], shuffled([*on[1:], absent[0], absent[1]])),
+        ("moment", f"Which of these is shown at {_clock(middle)}?", one.name, shuffled([*on, absent[2]])),
+        ("part", f"Is there a {one.name} between {_clock(middle - 3)} and {_clock(middle + 3)}?", "yes", ["yes", "no"]),
+        ("part", f"Is there a {one.name} between {_clock(elsewhere - 1)} and {_clock(elsewhere + 1)}?", "no", ["yes", "no"]),
+        ("times", f"How often does the {one.name} appear?", "once", None),
+        ("times", f"How often does a {absent[3]} appear?", "never", None),
+        ("duration", f"How long is the {other.name} visible?", DURATIONS[1], shuffled(DURATIONS)),
+        ("colour", f"What colour is the {one.name}?", painted[0], shuffled(options)),
+        ("colour, open", f"What colour is the {other.name}?", _colours(other.picture)[0], None),
+    ]
+    return [{"id": f"{Path(video).stem}-further-{i}", "video": video, "kind": k, "question": q, "options": o, "answer": a}
+            for i, (k, q, a, o) in enumerate(made)]
+
+
+def _clock(seconds: float) -> str:
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"
+
+
+def _colours(picture: np.ndarray) -> list[str]:
+    """Colours of a drawing (H, W, 4), the foremost first, and others that have more than half as much of it: outlines count little."""
+    opaque = np.bincount(colour.names(picture[..., :3])[picture[..., 3] > 200], minlength=len(COLOURS)).astype(float)
+    part = colour.foremost(opaque / max(1.0, opaque.sum()))
+    return [COLOURS[k] for k in np.argsort(-part) if part[k] >= part.max() / 2]
+
+
 def make(work: Path, folder: Path, *, count: int, seed: int, log) -> Path:
-    """Write `count` videos of each sort and questions.jsonl into `folder`; returns the JSONL's path."""
+    """Write `count` videos of each sort, questions.jsonl and further.jsonl (`rows`, `further`) into `folder`; returns the first one's path."""
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(styles.object_names())
-    lines = []
+    lines, more = [], []
     for s, (sort, stack) in enumerate(haystacks(work).items()):
         for i in range(count):
             rng = np.random.default_rng((seed, s, i))
@@ -96,6 +140,8 @@ def make(work: Path, folder: Path, *, count: int, seed: int, log) -> Path:
                 write_video(film, path)
                 log(f"validation video {path.name}")
             lines += [json.dumps({**row, "sort": sort}) for row in rows(film, path.name, names, rng)]
+            more += [json.dumps({**row, "sort": sort}) for row in further(film, path.name, names, rng)]
     target = folder / "questions.jsonl"
     target.write_text("\n".join(lines) + "\n")
+    (folder / "further.jsonl").write_text("\n".join(more) + "\n")
     return target

@@ -194,6 +194,14 @@ def test_how_much_of_one_thing_there_is_and_what_it_is_like(text, kind, thing):
     assert asked(text) == asked(text, ("one", "two")) == Intent(kind, (thing,))
 
 
+@pytest.mark.parametrize(("text", "thing", "colour"), [
+    ("Is the car red?", "car", "red"), ("Is there a red car?", "car", "red"), ("Are the old cars blue?", "car", "blue"), ("Can you see a white unicycle?", "unicycle", "white"),
+])  # fmt: skip
+@pytest.mark.parametrize("choices", [(), YES_NO])
+def test_whether_a_thing_has_a_colour(text, thing, colour, choices):
+    assert asked(text, choices) == Intent("coloured", (thing,), about=colour)
+
+
 def test_how_long_the_video_is():
     assert asked("How long is the video?") == asked("What is the length of this film?") == Intent("length")
 
@@ -238,7 +246,7 @@ def test_how_many(text):
 
 @pytest.mark.parametrize(("text", "choices"), [
     ("How many people are there?", ()), ("How many scenes are there?", ()), ("What happens?", ("he falls", "she sings")), ("What colour appears first?", ("red", "blue")),
-    ("Is the car red?", ()), ("Is there a red car?", ()), ("Is there a cat on the sofa?", ()), ("Is there a cat and a dog?", ()), ("Are there two dogs?", ()),
+    ("Is the red car blue?", ()), ("Is it red?", ()), ("Is there a cat on the sofa?", ()), ("Is there a cat and a dog?", ()), ("Are there two dogs?", ()),
     ("Is there more than one cat?", ()), ("Does the man jump?", ()), ("Is the cat bigger than the dog?", YES_NO), ("Is there no cat?", ()), ("Is the cat asleep?", YES_NO),
     ("Does the cat not appear?", YES_NO), ("Is there a dog biscuit bowl being eaten?", ()), ("Is there anything?", ()), ("Is there a cat at the end?", YES_NO),
     ("Which of these appears between the cat and the dog?", ("egg", "drum")), ("Which appears twice?", FOUR), ("Which of these is on the sofa?", FOUR),

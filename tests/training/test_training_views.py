@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,9 +11,10 @@ import pytest
 import torch
 
 from mambamia_cli.compressor.config import CompressorConfig
+from mambamia_cli.errors import UsageError
 from mambamia_cli.language.lexicon import Lexicon
 from mambamia_cli.language.spotter import SpotterConfig, build_reader
-from mambamia_cli.training import features, shards, spotter, views
+from mambamia_cli.training import config, features, shards, spotter, views
 from mambamia_cli.training.needles import Haystack
 from mambamia_cli.training.styles import Drawing
 
@@ -124,16 +127,35 @@ def test_the_proposed_reader_learns_from_names_and_from_what_another_reader_says
     pupils = {}
     for taught in (0.0, 1.0):
         pupils[taught], _ = reader("proposed")
-        lesson = spotter.Lesson(steps=150, views=64, lr=5e-3, teachers=(teacher,))
+        lesson = spotter.Lesson("proposed", steps=150, views=64, lr=5e-3)
         config = spotter.SpotterTraining(swap=0.0, taught=taught)
-        spotter.train(pupils[taught], words, nameless, {}, tmp_path / f"pupil-{taught}", config, lesson, 1, lambda text: None, (2, 2))
+        spotter.train(pupils[taught], words, nameless, {}, tmp_path / f"pupil-{taught}", config, lesson, 1, lambda text: None, (2, 2), (teacher,))
     assert score(teacher)["free"] > 0.9 and score(pupils[1.0])["free"] > 0.8 and score(pupils[0.0])["free"] < 0.1
 
 
-@pytest.mark.parametrize("wrong", [{"steps": (1, 2)}, {"readers": ("pool",)}, {"readers": ("proposed",)}, {"readers": (), "steps": (), "views": (), "lr": ()}])
-def test_a_recipe_of_readers_that_cannot_be_is_refused(wrong):
-    with pytest.raises(TypeError, match="reader"):
-        spotter.SpotterTraining(**wrong)
+@pytest.mark.parametrize(("tables", "said"), [
+    ('[[spotter.readers]]\nkind = "pool"', "kind must be one of view-pools, proposed"), ('[[spotter.readers]]\nkind = "proposed"', "the first of the readers must be of view-pools"),
+    ('[[spotter.readers]]\nstep = 3', "unknown key 'step' in [[spotter.readers]] of r.toml"), ("[spotter]\nreaders = []", "the first of the readers"),
+    ('[spotter]\nreaders = ["view-pools"]', "is no list of tables"), ("[spotter]\nsteps = 3", "unknown key 'steps' in [spotter]"),
+])  # fmt: skip
+def test_a_recipe_of_readers_that_cannot_be_is_refused(tmp_path, tables, said):
+    (tmp_path / "r.toml").write_text(tables)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        config.load(tmp_path / "r.toml")
+
+
+def test_the_shipped_recipe_has_the_shipped_readers():
+    folder = Path(__file__).parents[2] / "weights" / "mambamia-tiny"
+    made = json.loads((folder / "spotter" / "config.json").read_text())["readers"]
+    assert [lesson.kind for lesson in config.load(folder / "train.toml").spotter.readers] == made
+
+
+def test_a_work_folder_of_another_recipe_is_refused_in_words(tmp_path, data):
+    model, words = reader()
+    short = dataclasses.replace(LESSON, steps=2)
+    spotter.train(model, words, data, {}, tmp_path, SMALL, short, 1, lambda text: None, (2, 2))
+    with pytest.raises(UsageError, match="of another recipe"):
+        spotter.train(reader("proposed")[0], words, data, {}, tmp_path, SMALL, short, 1, lambda text: None, (2, 2))
 
 
 def test_a_stopped_run_goes_on_where_it_stood(tmp_path, data, monkeypatch):

@@ -15,6 +15,7 @@
     duration how long one thing can be seen
     length   how long the video is
     colour   what colour a thing has
+    coloured is a thing of a colour, is there one of a colour: to be answered yes or no
 
 A part of the video may be named beside any of these ("at 0:15", "in the last minute": intent/stretch.py).
 
@@ -42,7 +43,7 @@ YES, NO = {"yes", "y", "true", "correct", "right"}, {"no", "n", "false", "incorr
 class Intent:
     """`kind` as in the module's table, or None; `things`: what the answer is about or chosen among (none: it is open).
 
-    `about`: of "after" and "before" the thing that is not to be chosen. `edge` of "when": "first" or "last" time, or "end"
+    `about`: of "after" and "before" the thing that is not to be chosen, of "coloured" the colour. `edge` of "when": "first" or "last" time, or "end"
     where it is asked when something is seen no more. The things of "order" are turned so that "yes" means the first comes first.
     `stretch`: the part of the video that is meant, None = all of it.
     """
@@ -73,7 +74,7 @@ def _read(question: str, named: list[str], choices: tuple[str, ...]) -> Intent:
         thing = known(phrases[0]._replace(plural=kind == "number"), named)
         return Intent(None) if thing in NO_SORT | NO_THING else Intent(kind, (thing,))
     if closed or not choices:
-        said = _yes_or_no(bones, phrases, things, closed)
+        said = _yes_or_no(bones, phrases, things, named, closed)
         if closed or said.kind:
             return said
     return _chosen(bones, things, offered)
@@ -101,16 +102,18 @@ def _doer(phrase: Phrase, thing: str, infinitive: bool, named: list[str]) -> str
     return " ".join(words[:-1]) if infinitive or words[-1].endswith(("s", "ing")) else thing
 
 
-def _yes_or_no(bones: str, phrases: list[Phrase], things: list[str], closed: bool) -> Intent:
+def _yes_or_no(bones: str, phrases: list[Phrase], things: list[str], lexicon: list[str], closed: bool) -> Intent:
     def asked(kind: str) -> bool:
         return fits(kind, bones) or (closed and fits(f"{kind}, yes or no", bones))
 
     if asked("order") and len(things) == 2:
         return Intent("order", tuple(things if "before" in bones.split() else reversed(things)))
-    # "a red car": that there is a car does not answer it
-    if asked("exists") and len(things) == 1 and not set(phrases[0].text.split()) & (NO_THING | COLOURS):
-        return Intent("exists", tuple(things))
-    return Intent(None)
+    if len(things) != 1 or not (fits("coloured", bones) or asked("exists")) or (words := set(phrases[0].text.split())) & NO_THING:
+        return Intent(None)
+    if named := words & COLOURS:  # "a red car": that there is a car does not answer it
+        rest = phrases[0]._replace(text=" ".join(w for w in phrases[0].text.split() if w not in named))
+        return Intent("coloured", (known(rest, lexicon),), about=named.pop()) if len(named) == 1 and rest.text else Intent(None)
+    return Intent("exists", tuple(things)) if asked("exists") else Intent(None)
 
 
 def _chosen(bones: str, things: list[str], choices: tuple[str, ...]) -> Intent:

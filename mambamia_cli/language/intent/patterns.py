@@ -7,6 +7,7 @@ PATTERNS = {
     "exists": (rf"be there X(?:{SEEN})?", r"do X (?:appear|show)(?: here)*", r"(?:do|can|have) we (?:see|seen)(?: here)? X(?: here)*",
                rf"can X{SEEN}", rf"be X{SEEN}", rf"have X{SEEN}", r"be we seen X(?: here)*", r"do video (?:show|have) X(?: here)*", rf"whether (?:there be X|X(?: can)?{SEEN}|we (?:can )?see X)(?: here)*"),
     "exists, yes or no": (rf"X(?: can)?{SEEN}", r"there be X(?: here)*", r"we (?:can )?see X(?: here)*", r"video show X", r"X"),
+    "coloured": (r"be X",),  # "is the car red"
     "order": (r"(?:do|be|can|have|whether)(?: there| we| video)*(?: see| show)* X(?: can)?(?: seen| here| appear| be| first| show)* (?:before|after) X(?: do| be| can| have| appear| seen| here)*",
               r"(?:do|be|can|have)(?: we)?(?: see)* X(?: seen| here| appear| be)* (?:first|last)(?: and)? (?:before|after) X(?: do| be| appear| seen| here)*"),
     "order, yes or no": (r"X(?: be| can| seen| here| appear| first)* (?:before|after) X(?: do| be| can| appear| seen| here)*",),
