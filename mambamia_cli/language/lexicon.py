@@ -69,6 +69,23 @@ class Lexicon(nn.Module):
             at += length if match is not None else 1
         return list(dict.fromkeys(found))
 
+    def spelling(self, text: str) -> str:
+        """A thing in anybody's words as the lexicon spells it: "a Bus", "buses" and "the old bus" are its "bus", "motorbikes" its
+        "motorcycle", "model t" its "Model T", and of "penguins" it knows kinds. What it does not know comes back in lower case, without an
+        article."""
+        if text in self.words and text not in SYNONYMS:
+            return text
+        known = {word.lower(): word for word in self.words}
+        heads = {word.rpartition(" ")[2] for word in known if " " in word}
+        words = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", text.lower())
+        words = words[1:] if len(words) > 1 and words[0] in ARTICLES else words
+        for begin in range(1 if WITHIN & set(words) else len(words)):
+            for form in singulars(" ".join(words[begin:])):
+                other = SYNONYMS.get(form, "")
+                if other in known or form in known or form in heads:
+                    return known.get(other) or known.get(form) or form
+        return " ".join(words) or text.strip().lower()
+
     def extended(self, words: Sequence[str], embed: Callable[[str], Tensor]) -> "Lexicon":
         """With words that are not among these added at the end. `embed`: word -> (width,), see `word_point`."""
         new = [w for w in dict.fromkeys(words) if w not in self.words]
@@ -100,9 +117,28 @@ class Lexicon(nn.Module):
         return lexicon.eval().requires_grad_(False)
 
 
+IRREGULAR = {"mice": "mouse", "geese": "goose", "feet": "foot", "teeth": "tooth", "men": "man", "women": "woman", "children": "child", "cacti": "cactus",
+             "octopi": "octopus", "people": "person", "wolves": "wolf"}  # fmt: skip
+ARTICLES = {"a", "an", "the", "any", "some"}
+WITHIN = {"of", "with", "on", "in", "at", "by", "for", "from", "under", "behind"}
+"""Words before which the thing itself stands: "man with a hat"."""
+
+_ALSO = {
+    "airplane": "plane, aeroplane, jet", "motorcycle": "motorbike", "car": "automobile, auto", "truck": "lorry", "rabbit": "bunny", "dog": "puppy, doggy", "cat": "kitten, kitty",
+    "phone": "telephone, cellphone, cell phone, mobile phone, smartphone", "television": "tv, telly", "hamburger": "burger", "glasses": "spectacles, eyeglasses",
+    "flower": "blossom", "gift": "present", "horse": "pony", "pig": "piglet", "sheep": "lamb", "boat": "sailboat", "violin": "fiddle", "microphone": "mic, mike",
+    "watch": "wristwatch", "backpack": "rucksack", "helicopter": "chopper", "shrimp": "prawn", "corn": "maize", "candy": "sweets", "hotdog": "hot dog", "fire engine": "fire truck",
+}  # fmt: skip
+SYNONYMS = {word: name for name, words in _ALSO.items() for word in words.split(", ")}
+"""Everyday words for what the embedded model's lexicon names otherwise; "plane" is a tool's name in it."""
+
+
 def singulars(phrase: str) -> list[str]:
     """A phrase as it stands and what it may be the plural of."""
     forms = [phrase]
+    *before, last = phrase.split(" ")
+    if last in IRREGULAR:
+        forms.append(" ".join([*before, IRREGULAR[last]]))
     if phrase.endswith("s") and not phrase.endswith("ss"):
         forms.append(phrase[:-1])
     if phrase.endswith("es"):

@@ -68,12 +68,11 @@ def look_for(index: Index, models: Models, words: Sequence[str], second: SecondL
 
 
 def lexicon_with(words: Sequence[str], models: Models) -> "tuple[Lexicon, list[str]]":
-    """The model's lexicon with words that it may not know, and how it spells them: "model t" is its "Model T"."""
+    """The model's lexicon with words that it may not know, and how it spells them."""
     from mambamia_cli.language.lexicon import word_point
 
     assert models.lexicon is not None
-    language, spelt = models.language, {word.lower(): word for word in models.lexicon.words}
-    plain = [spelt.get(low, low) for low in (word.strip().lower() for word in words)]
+    language, plain = models.language, [models.lexicon.spelling(word) for word in words]
     return models.lexicon.extended(plain, lambda word: word_point(word, language.tokenize, language.embed)), plain
 
 

@@ -61,3 +61,15 @@ def test_damaged_folder_is_refused(lexicon, tmp_path, text):
 def test_point_of_a_word_is_the_mean_of_its_tokens():
     table = torch.arange(12.0).view(4, 3)
     torch.testing.assert_close(word_point("ab", lambda text: [len(text), 1], lambda ids: table[ids]), (table[3] + table[1]) / 2)
+
+
+@pytest.mark.parametrize(("text", "spelt"), [
+    ("a bear", "bear"), ("Bear.", "bear"), ("The Bears", "bear"), ("potatoes", "potato"), ("mice", "mouse"), ("model t", "Model T"), ("motorbikes", "motorcycle"), ("a plane", "airplane"),
+    ("TV", "television"), ("mobile phones", "phone"), ("an old bus", "bus"), ("the acoustic guitar", "acoustic guitar"), ("a very big guitar", "guitar"), ("Penguins", "penguin"),
+    ("man with a bear", "man with a bear"), ("statue of liberty", "statue of liberty"), ("Unicorns", "unicorns"), ("the", "the"), ("??", "??"), ("Cardigan", "Cardigan"),
+    ("cardigan", "cardigan"), ("jack-o'-lantern", "jack-o'-lantern"), ("lorry", "lorry"),
+])  # fmt: skip
+def test_anybodys_words_are_spelt_as_the_lexicon_does(text, spelt):
+    words = ["bear", "potato", "mouse", "Model T", "motorcycle", "airplane", "plane", "television", "phone", "bus", "guitar", "acoustic guitar", "king penguin", "Cardigan", "cardigan",
+             "jack-o'-lantern", "scene"]  # fmt: skip
+    assert Lexicon(words, torch.zeros(len(words), 2)).spelling(text) == spelt
