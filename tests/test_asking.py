@@ -2,11 +2,13 @@
 weights); what is seen of each word is made up, so that the right answer is known."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mambamia_cli import open_video
+from mambamia_cli.language.matching import MatchRule
 from mambamia_cli.pipeline import Models, asking, sightings
 from mambamia_cli.pipeline.ordering import Named
 from mambamia_cli.pipeline.sightings import Sightings
@@ -87,6 +89,22 @@ def test_every_kind_is_answered_from_what_is_seen(video, question, choices, answ
     record = video.ask(question, choices=choices, max_tokens=4, by="evidence")
     assert record.answer == answer
     assert record.confidence > 0.8 and not record.unsure
+
+
+def test_stretches_that_are_counted_are_whole(video):
+    """A dip in between and a faint end belong to it; what is only likelier than not does not count beside what is sure."""
+    row = np.full(32, -9.0)
+    row[4:8], row[8:10], row[10:12] = 6.0, -9.0, 5.0  # half a second is not seen
+    row[12:14] = -1.5  # 0.18, too faint; then
+    row[12] = -0.5  # of presence 0.38
+    row[24:26] = 0.5  # 0.62
+    seen = Sightings(("cat",), row[None], np.ones(1), TIMES, 8.0)
+    models = SimpleNamespace(match=MatchRule(slope=1.0, middle=0.0))
+    assert [(e.start, e.end) for e in sightings.appearances(seen, models, 0)] == [(1.0, 3.25)]
+    seen.odds[0, 4:12] = 0.7  # 0.67: now nothing is sure, and both are as good
+    assert [(e.start, e.end) for e in sightings.appearances(seen, models, 0)] == [(1.0, 3.25), (6.0, 6.5)]
+    seen.odds[0, :] = -0.1
+    assert not sightings.appearances(seen, models, 0)
 
 
 def test_of_what_is_there_no_number_is_known_but_that_it_is_not_none(video):

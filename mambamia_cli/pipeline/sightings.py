@@ -19,11 +19,15 @@ from mambamia_cli.records import Evidence, timecode
 
 if TYPE_CHECKING:
     from mambamia_cli.language.lexicon import Lexicon
+    from mambamia_cli.language.matching import MatchRule
 
 _BLOCK = 2048
 """Frames whose tokens are read and matched at once: bounds the memory for long videos."""
 
 TINY = 1e-4
+
+FAINT, SURE, GAP = 0.2, 0.8, 1.0
+"""Of stretches that are counted: chance at which one ends, chance of a further one, seconds between two of them."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +130,39 @@ def found(seen: Sightings, models: Models, word: int, *, least: float = 0.5, mos
     from mambamia_cli.language.matching import ranges
 
     rule = models.match
-    floor = rule.middle + float(np.log(max(least, TINY) / max(1 - least, TINY))) / rule.slope
-    stretches = ranges(seen.odds[word], seen.times, least=floor, drop=rule.drop, end=seen.end, most=most)
+    stretches = ranges(seen.odds[word], seen.times, least=_odds_at(least, rule), drop=rule.drop, end=seen.end, most=most)
     return tuple(
         Evidence(round(s.start, 3), round(s.end, 3), timecode(s.start), round(float(rule.presence(torch.tensor(s.peak))), 4))
         for s in stretches
     )
+
+
+def appearances(seen: Sightings, models: Models, word: int) -> tuple[Evidence, ...]:
+    """The stretches in which a thing is on screen, in order, to be counted and timed: each whole, as far as it can still be made out
+    (FAINT), where `found` gives the part that is clear. None unless it is likelier there than not; once it is, a further one must be
+    SURE. Stretches within GAP are one."""
+    import torch
+
+    from mambamia_cli.language.matching import ranges
+
+    rule = models.match
+    best = rule.presence(torch.from_numpy(seen.odds[word])).numpy()  # (m,)
+    spans = []
+    for s in ranges(seen.odds[word], seen.times, least=_odds_at(FAINT, rule), drop=math.inf, end=seen.end):
+        score = float(rule.presence(torch.tensor(s.peak)))
+        if score >= (SURE if best.max() >= SURE else 0.5):
+            spans.append((s.start, s.end, score))
+    joined: list[tuple[float, float, float]] = []
+    for start, end, score in sorted(spans):
+        if joined and start - joined[-1][1] <= GAP:
+            start, end, score = joined[-1][0], end, max(score, joined.pop()[2])
+        joined.append((start, end, score))
+    return tuple(Evidence(round(a, 3), round(b, 3), timecode(a), round(score, 4)) for a, b, score in joined)
+
+
+def _odds_at(chance: float, rule: "MatchRule") -> float:
+    """The log-odds at which a word is there with this probability."""
+    return rule.middle + math.log(max(chance, TINY) / max(1 - chance, TINY)) / rule.slope
 
 
 def likelihoods(intent: Intent, seen: Sightings) -> np.ndarray | None:

@@ -60,7 +60,7 @@ def measured(intent: Intent, seen: Sightings, models: Models, choices: Sequence[
     more is known than whether there is one, since two in one frame are not told apart. None where the choices are no numbers, or
     where more would have to be known."""
     chance = float(seen.presence[0])
-    ranges = sightings.found(seen, models, 0) if chance >= THERE else ()
+    ranges = sightings.appearances(seen, models, 0) if chance >= THERE else ()
     amount = sum(r.end - r.start for r in ranges) if intent.kind == "duration" else len(ranges)
     sure = chance if ranges else 1 - chance
     if intent.kind == "number":

@@ -72,7 +72,7 @@ def _read(question: str, named: list[str], choices: tuple[str, ...]) -> Intent:
         return Intent("length")
     if len(things) == 1 and (kind := next((k for k in OF_ONE if fits(k, bones)), None)):
         thing = known(phrases[0]._replace(plural=kind == "number"), named)
-        return Intent(None) if thing in NO_SORT | NO_THING else Intent(kind, (thing,))
+        return Intent(None) if thing in (NO_SORT | NO_THING) - set(named) else Intent(kind, (thing,))
     if closed or not choices:
         said = _yes_or_no(bones, phrases, things, named, closed)
         if closed or said.kind:
@@ -108,7 +108,10 @@ def _yes_or_no(bones: str, phrases: list[Phrase], things: list[str], lexicon: li
 
     if asked("order") and len(things) == 2:
         return Intent("order", tuple(things if "before" in bones.split() else reversed(things)))
-    if len(things) != 1 or not (fits("coloured", bones) or asked("exists")) or (words := set(phrases[0].text.split())) & NO_THING:
+    if len(things) != 1 or not (fits("coloured", bones) or asked("exists")):
+        return Intent(None)
+    words = set(phrases[0].text.split())
+    if (words - ({things[0]} & set(lexicon))) & NO_THING:  # "two dogs", but a camera is a thing as well
         return Intent(None)
     if named := words & COLOURS:  # "a red car": that there is a car does not answer it
         rest = phrases[0]._replace(text=" ".join(w for w in phrases[0].text.split() if w not in named))
