@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mambamia_cli.pipeline.imagenet_sight import APART, boxes, cut, looker, recognise, spotted
+from mambamia_cli.pipeline.imagenet_sight import APART, Sight, boxes, cut, looker, spotted
 from mambamia_cli.video.probe import probe
 from mambamia_cli.vision.everyday import FAMILIES, RANGES, UNTELLING, folded, folding
 from mambamia_cli.vision.imagenet import labels
@@ -86,7 +86,7 @@ def test_a_name_needs_another_moment_on_either_side(bright, times):
     def look(moments):
         return (picture(any(abs(t - b) < 1e-6 for b in bright)) for t in moments)
 
-    found = recognise(look, [0.0, 2.0, 4.0], Scripted(50.0, 50.0), end=10.0)
+    found = Sight(look, [0.0, 2.0, 4.0], Scripted(50.0, 50.0), end=10.0).recognise()
     assert [(k.name, k.times) for k in found] == ([("car", times)] if times else [])
     assert all(0.55 <= k.score <= 1 for k in found)
 
@@ -96,20 +96,42 @@ def test_what_one_look_alone_finds_must_be_plainer(share, times, named):
     """A share of 1.6 to the rest's 1 over a thousand classes is a probability of 0.62."""
     script = Scripted(share, share)
     script.rest = 1 / 999
-    found = recognise(lambda moments: (picture(min(abs(t - b) for b in times) < 0.5) for t in moments), [0.0, 2.0, 4.0, 6.0], script, end=10.0)
+    found = Sight(lambda moments: (picture(min(abs(t - b) for b in times) < 0.5) for t in moments), [0.0, 2.0, 4.0, 6.0], script, end=10.0).recognise()
     assert [k.name for k in found] == ["car"] * named and all(k.times == times for k in found)
 
 
 def test_bicycles_and_cars_in_a_street(encoder, bikes):
-    found = {k.name: k for k in recognise(looker(probe(bikes)), [1.25, 1.75, 4.75, 5.25, 9.0], encoder, end=10.0)}
+    found = {k.name: k for k in Sight(looker(probe(bikes)), [1.25, 1.75, 4.75, 5.25, 9.0], encoder, end=10.0).recognise()}
     assert set(found) == {"bicycle", "car"} and found["bicycle"].times == (4.75, 5.25) and found["car"].times == (1.25, 1.75)
+
+
+def test_words_that_are_asked_for_are_found_as_in_all_and_with_fewer_looks(encoder, bikes):
+    seen = 0
+
+    class Counting:
+        input_size = encoder.input_size
+
+        def encode_and_classify(self, frames):
+            nonlocal seen
+            seen += len(frames)
+            return encoder.encode_and_classify(frames)
+
+    times = [1.25, 1.75, 4.75, 5.25, 9.0]
+    sight = Sight(looker(probe(bikes)), times, Counting(), end=10.0)
+    every, all_looks = sight.recognise(), seen
+    seen = 0
+    assert sight.recognise(("zebra",)) == () and seen == 0  # the large squares are known by now
+    for thing in every:
+        assert sight.recognise((thing.name, "zebra")) == (thing,)
+    seen = 0
+    assert Sight(looker(probe(bikes)), times, Counting(), end=10.0).recognise(("zebra",)) == () and 0 < seen < all_looks / 4
 
 
 def test_nothing_is_invented_in_a_cartoon(encoder, bigbuckbunny):
     """Its rabbit is taken for an albatross with 0.9, by its colours."""
-    assert recognise(looker(probe(bigbuckbunny)), [2.25, 3.25], encoder, end=5.28) == ()
+    assert Sight(looker(probe(bigbuckbunny)), [2.25, 3.25], encoder, end=5.28).recognise() == ()
 
 
 def test_a_tie_in_a_car(encoder, bikes):
     clip = Path(bikes).with_name("carphone_pristine.mp4")
-    assert [k.name for k in recognise(looker(probe(clip)), [1.0, 3.0], encoder, end=4.0)] == ["tie"]
+    assert [k.name for k in Sight(looker(probe(clip)), [1.0, 3.0], encoder, end=4.0).recognise()] == ["tie"]

@@ -6,7 +6,7 @@ in colour and in grey, and a moment before or after. What a drawing or a blur is
 these tests, hardly ever all.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,31 +67,41 @@ def looker(info: "VideoInfo") -> Look:
     return lambda times: pictures(info, times, size)
 
 
-def recognise(look: Look, times: Sequence[float], encoder: Classifier, *, end: float, bar: float = BAR) -> tuple[Known, ...]:
-    """Look at `times` (any number, in order) and name what is plain to see, the surest first. `end`: of the video, in seconds."""
-    from mambamia_cli.vision.everyday import folding
+class Sight:
+    """Looks at `times` (any number, in order) of a video that ends at `end` seconds. Pictures and what their large squares show are kept:
+    one question after the other comes back to them."""
 
-    words, _ = folding()
-    spots: dict[int, list[tuple[float, float]]] = {}  # word -> (score, time) of each look that spotted it
-    for t, picture in zip(times, look(times), strict=True):
-        for word, score in spotted(picture, encoder, bar).items():
-            spots.setdefault(word, []).append((score, float(t)))
-    best = {word: sorted(seen, reverse=True)[:TRIES] for word, seen in spots.items()}
-    beside = _beside(look, sorted({t for seen in best.values() for _, t in seen}), encoder, end, bar**2)
-    found = []
-    for word, seen in best.items():
-        score = max(float(np.sqrt(score * beside[t][word])) for score, t in seen)
-        if score >= (bar if len(spots[word]) > 1 else max(bar, ALONE)):
-            found.append(Known(words[word], score, tuple(t for _, t in spots[word])))
-    return tuple(sorted(found, key=lambda thing: -thing.score))
+    def __init__(self, look: Look, times: Sequence[float], encoder: Classifier, *, end: float, bar: float = BAR):
+        self._look, self._times, self._encoder, self._end, self._bar = look, list(times), encoder, end, bar
+        self._pictures: list[tuple[np.ndarray, np.ndarray]] | None = None  # each with the shares of its large squares
 
+    def recognise(self, only: Collection[str] | None = None) -> tuple[Known, ...]:
+        """Name what is plain to see, the surest first; of `only` these words, which is quicker where few are there."""
+        from mambamia_cli.vision.everyday import folding
 
-def _beside(look: Look, times: Sequence[float], encoder: Classifier, end: float, least: float) -> dict[float, np.ndarray]:
-    """time -> (k,) how far a picture a little earlier or a little later shows each word: one of them, since a cut may be near."""
-    # Beyond an edge the other side is looked at twice as far away: a picture must not confirm itself.
-    again = [moment for t in times for moment in (t - APART if t >= APART else t + 2 * APART, t + APART if t + APART < end else t - 2 * APART)]
-    looks = iter(look(again) if again else ())
-    return {t: np.maximum(*(_two_zooms(next(looks), encoder, least)[0] for _ in range(2))) for t in times}
+        words, bar = folding()[0], self._bar
+        wanted = None if only is None else np.flatnonzero(np.isin(words, list(only)))
+        if self._pictures is None:
+            self._pictures = [(p, _shares(p, boxes(p, min(p.shape[:2])), self._encoder)) for p in self._look(self._times)]
+        spots: dict[int, list[tuple[float, float]]] = {}  # word -> (score, time) of each look that spotted it
+        for t, (picture, large) in zip(self._times, self._pictures, strict=True):
+            for word, score in spotted(picture, self._encoder, bar, wanted, large).items():
+                spots.setdefault(word, []).append((score, float(t)))
+        best = {word: sorted(seen, reverse=True)[:TRIES] for word, seen in spots.items()}
+        beside = self._beside(sorted({t for seen in best.values() for _, t in seen}), bar**2, wanted)
+        found = []
+        for word, seen in best.items():
+            score = max(float(np.sqrt(score * beside[t][word])) for score, t in seen)
+            if score >= (bar if len(spots[word]) > 1 else max(bar, ALONE)):
+                found.append(Known(words[word], score, tuple(t for _, t in spots[word])))
+        return tuple(sorted(found, key=lambda thing: -thing.score))
+
+    def _beside(self, times: Sequence[float], least: float, wanted: np.ndarray | None) -> dict[float, np.ndarray]:
+        """time -> (k,) how far a picture a little earlier or a little later shows each word: one of them, since a cut may be near."""
+        # Beyond an edge the other side is looked at twice as far away: a picture must not confirm itself.
+        again = [moment for t in times for moment in (t - APART if t >= APART else t + 2 * APART, t + APART if t + APART < self._end else t - 2 * APART)]
+        looks = iter(self._look(again) if again else ())
+        return {t: np.maximum(*(_two_zooms(next(looks), self._encoder, least, wanted)[0] for _ in range(2))) for t in times}
 
 
 def spread(start: float, end: float) -> list[float]:
@@ -100,10 +110,10 @@ def spread(start: float, end: float) -> list[float]:
     return [start + (end - start) * (i + 0.5) / count for i in range(count)]
 
 
-def spotted(picture: np.ndarray, encoder: Classifier, least: float) -> dict[int, float]:
-    """picture (H, W, 3) uint8 -> the everyday words (by index) on which its views agree by at least `least`, and how far: what the two
-    squares that show a word best have less in grey lowers its agreement in colour."""
-    colour, pairs = _two_zooms(picture, encoder, least)
+def spotted(picture: np.ndarray, encoder: Classifier, least: float, wanted: np.ndarray | None = None, large: np.ndarray | None = None) -> dict[int, float]:
+    """picture (H, W, 3) uint8 -> the everyday words (by index; of `wanted`, None = of all) on which its views agree by at least `least`,
+    and how far: what the two squares that show a word best have less in grey lowers its agreement in colour. `large`: as `_two_zooms`."""
+    colour, pairs = _two_zooms(picture, encoder, least, wanted, large)
     words = [int(k) for k in np.flatnonzero(colour >= least)]
     if not words:
         return {}
@@ -113,16 +123,22 @@ def spotted(picture: np.ndarray, encoder: Classifier, least: float) -> dict[int,
     return {k: score for k, score in both.items() if score >= least}
 
 
-def _two_zooms(picture: np.ndarray, encoder: Classifier, least: float) -> tuple[np.ndarray, Callable[[int], tuple[Box, Box]]]:
+def _two_zooms(picture: np.ndarray, encoder: Classifier, least: float, wanted: np.ndarray | None = None,
+               large: np.ndarray | None = None) -> tuple[np.ndarray, Callable[[int], tuple[Box, Box]]]:  # fmt: skip
     """-> (k,) the geometric mean of each word's best probabilities among the large and the small squares, zeros where the large ones rule
-    out that any reaches `least`; and which two squares show a word best."""
+    out that any reaches `least` and for words that are not wanted; and which two squares show a word best. `large` (s, k): the shares
+    of the large squares, where they are known."""
     side = min(picture.shape[:2])
     large_boxes, small_boxes = boxes(picture, side), boxes(picture, round(side * ZOOM))
-    large = _shares(picture, large_boxes, encoder)  # (s, k)
-    if large.max() < least**2:  # the small ones count at most 1
-        return np.zeros(large.shape[1]), lambda k: (large_boxes[0], small_boxes[0])
+    if large is None:
+        large = _shares(picture, large_boxes, encoder)  # (s, k)
+    asked = np.arange(large.shape[1]) if wanted is None else wanted
+    colour = np.zeros(large.shape[1])
+    if large[:, asked].max(initial=0.0) < least**2:  # the small ones count at most 1
+        return colour, lambda k: (large_boxes[0], small_boxes[0])
     small = _shares(picture, small_boxes, encoder)  # (s', k)
-    return np.sqrt(large.max(0) * small.max(0)), lambda k: (large_boxes[large[:, k].argmax()], small_boxes[small[:, k].argmax()])
+    colour[asked] = np.sqrt(large.max(0) * small.max(0))[asked]
+    return colour, lambda k: (large_boxes[large[:, k].argmax()], small_boxes[small[:, k].argmax()])
 
 
 def boxes(picture: np.ndarray, side: int) -> list[Box]:
@@ -136,9 +152,8 @@ def cut(picture: np.ndarray, at: Sequence[Box], size: tuple[int, int]) -> "Tenso
     import torch
     from torch.nn.functional import interpolate
 
-    parts = [torch.from_numpy(picture[y : y + side, x : x + side]).permute(2, 0, 1)[None].float() for x, y, side in at]
-    scaled = torch.cat([interpolate(part, size, mode="bilinear", antialias=True, align_corners=False) for part in parts])
-    return scaled.round().clamp(0, 255).to(torch.uint8)
+    parts = [torch.from_numpy(picture[y : y + side, x : x + side]).permute(2, 0, 1)[None] for x, y, side in at]
+    return torch.cat([interpolate(part, size, mode="bilinear", antialias=True, align_corners=False) for part in parts])
 
 
 def _starts(length: int, side: int) -> list[int]:

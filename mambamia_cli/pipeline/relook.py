@@ -14,6 +14,7 @@ where that is enlarged by 10/7, and in nine where it is enlarged twice.
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mambamia_cli.language.lexicon import Lexicon
-    from mambamia_cli.pipeline.imagenet_sight import Known
+    from mambamia_cli.pipeline.imagenet_sight import Known, Sight
     from mambamia_cli.scenes.peaks import PeakRule
 
 FIVE = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
@@ -47,7 +48,7 @@ PIECE, SHORTEST, FAINT = 4.0, 0.6, 0.5
 stretch of its own."""
 
 APART = 1.5  # seconds: nearer ones are the same moment
-_GROUP = 8  # moments decoded and read at once: bounds the memory
+_GROUP = 8  # moments decoded and read at once, while as many more are decoded: bounds the memory
 
 
 class SecondLook:
@@ -58,6 +59,7 @@ class SecondLook:
     def __init__(self, index: Index, models: Models, reader: Models | None = None):
         self._index, self._models, self._reader = index, models, reader or models
         self._known: dict[int, Tensor] = {}
+        self._sight: Sight | None = None
         self._recognised: tuple[Known, ...] | None = None
         self._swept: list[int] | None = None
 
@@ -80,10 +82,13 @@ class SecondLook:
         import torch
 
         new = [i for i in dict.fromkeys(frames) if i not in self._known]
-        with torch.inference_mode():
-            for at in range(0, len(new), _GROUP):
-                group = new[at : at + _GROUP]
-                self._known.update(zip(group, self._read(group), strict=True))
+        groups = [new[at : at + _GROUP] for at in range(0, len(new), _GROUP)]
+        with torch.inference_mode(), ThreadPoolExecutor(1) as decoding:  # the next group while this one is read
+            coming = [decoding.submit(self.views, groups[0])] if groups else []
+            for g, group in enumerate(groups):
+                views = coming.pop().result()
+                coming = [decoding.submit(self.views, later) for later in groups[g + 1 : g + 2]]
+                self._known.update(zip(group, self._read(views), strict=True))
         return torch.stack([self._known[i] for i in frames]).float()
 
     def swept(self) -> list[int]:
@@ -100,16 +105,22 @@ class SecondLook:
         """The words as each reader's tokens are to be read."""
         return [lexicon] if self._reader.spotter is None else self._reader.spotter.lexicons(lexicon)
 
-    def recognised(self) -> "tuple[Known, ...]":
-        """What the encoder's ImageNet head knows at a closer look (pipeline/imagenet_sight.py), the surest first; nothing where the
-        encoder has no such head."""
-        if self._recognised is None:
-            from mambamia_cli.pipeline.imagenet_sight import looker, recognise, spread
+    def recognised(self, only: tuple[str, ...] | None = None) -> "tuple[Known, ...]":
+        """What the encoder's ImageNet head knows at a closer look (pipeline/imagenet_sight.py), the surest first, of `only` these words;
+        nothing where the encoder has no such head."""
+        if self._recognised is not None:
+            return self._recognised if only is None else tuple(thing for thing in self._recognised if thing.name in only)
+        if not hasattr(self._models.encoder, "encode_and_classify"):
+            return ()
+        if self._sight is None:
+            from mambamia_cli.pipeline.imagenet_sight import Sight, looker, spread
 
             start, end = self._index.range
-            head = hasattr(self._models.encoder, "encode_and_classify")
-            self._recognised = recognise(looker(self._index.info), spread(start, end), self._models.encoder, end=end) if head else ()
-        return self._recognised
+            self._sight = Sight(looker(self._index.info), spread(start, end), self._models.encoder, end=end)
+        found = self._sight.recognise(only)
+        if only is None:
+            self._recognised = found
+        return found
 
     def frame_at(self, seconds: float) -> int:
         """The frame of the index that is nearest to a time."""
@@ -119,25 +130,24 @@ class SecondLook:
         """-> (k, v, 3, H, W) uint8, by `windows`, or by SCALES."""
         import torch
 
-        from mambamia_cli.video.grab import grab
+        from mambamia_cli.video.grab import grab_in
 
         info, (high, wide) = self._index.info, self._models.encoder.input_size
         cut = squeezed(high, wide) if self._reader.spotter is None else windows((info.height, info.width), high)
         times, views = [self._index.times[i] for i in frames], []
-        for size, places in cut:
-            pictures = torch.from_numpy(grab(info.path, times, size, stream=info.stream)).permute(0, 3, 1, 2)  # (k, 3, H', W')
+        for scaled, (_, places) in zip(grab_in(info.path, times, [size for size, _ in cut], stream=info.stream), cut, strict=True):
+            pictures = torch.from_numpy(scaled).permute(0, 3, 1, 2)  # (k, 3, H', W')
             for top, left in places:
                 views.append(pictures[..., top : top + high, left : left + wide])
         return torch.stack(views, 1)
 
-    def _read(self, frames: list[int]) -> "Tensor":
-        """-> (k, v, r, t, width) float16."""
+    def _read(self, views: "Tensor") -> "Tensor":
+        """views (k, v, 3, H, W) uint8 -> (k, v, r, t, width) float16."""
         import torch
 
         from mambamia_cli.language.projector import frozen_tokens
 
         models, reader, tokens = self._models, self._reader, []
-        views = self.views(frames)  # (k, v, 3, H, W) uint8
         for part in views.flatten(0, 1).split(models.settings.chunk):
             patches = models.encoder.encode(part)  # (m, n, d_vision)
             if reader.spotter is not None:

@@ -114,7 +114,7 @@ def _recognised(odds: np.ndarray, times: np.ndarray, models: Models, words: Sequ
     wanted = {word: w for w, word in enumerate(words) if word in known}
     if not wanted or odds.max() >= rule.middle:
         return odds
-    for thing in second.recognised():
+    for thing in second.recognised(tuple(wanted)):
         if thing.name in wanted:
             row = odds[wanted[thing.name]]
             for moment in thing.times:
@@ -155,7 +155,8 @@ def appearances(seen: Sightings, models: Models, word: int) -> tuple[Evidence, .
     joined: list[tuple[float, float, float]] = []
     for start, end, score in sorted(spans):
         if joined and start - joined[-1][1] <= GAP:
-            start, end, score = joined[-1][0], end, max(score, joined.pop()[2])
+            start, _, other = joined.pop()
+            score = max(score, other)
         joined.append((start, end, score))
     return tuple(Evidence(round(a, 3), round(b, 3), timecode(a), round(score, 4)) for a, b, score in joined)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +26,22 @@ def grab(
     size: (height, width), or None for the display size. A time before the first frame gives the first, one after the
     last gives the last: the frame is the one that sampling at this time takes. Raises InputError as `probe` does.
     """
+    return grab_in(path, times, [size], stream=stream)[0]
+
+
+def grab_in(
+    path: str | Path, times: Sequence[Fraction | float], sizes: Sequence[tuple[int, int] | None], *, stream=None
+) -> list[np.ndarray]:
+    """As `grab`, each frame in several sizes and decoded once: an array for each size."""
     info = probe(path, stream=stream)
-    size = size or (info.height, info.width)
-    pictures = np.empty((len(times), *size, 3), np.uint8)  # (k, H, W, 3)
-    for i, picture in frames_at(info, times, size):
-        if picture is None:
+    wanted = [size or (info.height, info.width) for size in sizes]
+    scalers = [Scaler(size, info.orientation) for size in wanted]
+    pictures = [np.empty((len(times), *size, 3), np.uint8) for size in wanted]  # (k, H, W, 3) each
+    for i, frame in _walked(info, times, None):
+        if frame is None:
             raise InputError(f"{path} has no frame to decode at {float(times[i]):g} s", "check that the file plays there")
-        pictures[i] = picture
+        for scaler, into in zip(scalers, pictures, strict=True):
+            scaler.into(frame, into[i])
     return pictures
 
 
@@ -46,6 +56,14 @@ def frames_at(
     """
     scaler = Scaler(size, info.orientation)
     picture = np.empty((*size, 3), np.uint8)  # (H, W, 3)
+    for i, frame in _walked(info, times, since):
+        if frame is not None:
+            scaler.into(frame, picture)
+        yield i, None if frame is None else picture
+
+
+def _walked(info: VideoInfo, times: Sequence[Fraction | float], since: Sequence[float] | None) -> Iterator[tuple[int, Any]]:
+    """(index into `times`, the decoder's frame or None) in order of time; see `frames_at`."""
     moments = [max(Fraction(t), Fraction(0)) for t in times]
     walk = None
     with open_container(info.path) as container:
@@ -55,10 +73,7 @@ def frames_at(
                     if walk is not None:
                         walk.close()
                     walk = _Walk(info, moments[i], container)
-                frame = walk.at(moments[i], moments[i] if since is None else Fraction(since[i]))
-                if frame is not None:
-                    scaler.into(frame, picture)
-                yield i, None if frame is None else picture
+                yield i, walk.at(moments[i], moments[i] if since is None else Fraction(since[i]))
         finally:
             if walk is not None:
                 walk.close()

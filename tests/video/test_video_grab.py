@@ -7,9 +7,10 @@ import pytest
 from fixtures import videos
 
 from mambamia_cli.errors import InputError
+from mambamia_cli.video import grab as grab_module
 from mambamia_cli.video.container import open_container
 from mambamia_cli.video.decode import open_frames
-from mambamia_cli.video.grab import frames_at, grab
+from mambamia_cli.video.grab import frames_at, grab, grab_in
 from mambamia_cli.video.probe import probe
 from mambamia_cli.video.sample import SampleSpec
 
@@ -60,3 +61,13 @@ def test_no_times_and_no_video(numbered, audio_only):
     assert grab(numbered.path, [], (8, 8)).shape == (0, 8, 8, 3)
     with pytest.raises(InputError, match="sound but no video"):
         grab(audio_only, [0])
+
+
+def test_several_sizes_of_one_decoding_are_those_of_several(bikes, monkeypatch):
+    times, sizes, walks = [3.2, 0.4, 9.96], [(68, 160), None, (34, 80)], []
+    alone = [grab(bikes, times, size) for size in sizes]
+    walked = grab_module._walked
+    monkeypatch.setattr(grab_module, "_walked", lambda *parts: walks.append(parts) or walked(*parts))
+    for one, together in zip(alone, grab_in(bikes, times, sizes), strict=True):
+        assert np.array_equal(one, together)
+    assert len(walks) == 1
