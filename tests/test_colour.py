@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mambamia_cli.language.lexicon import Lexicon
+from mambamia_cli.language.matching import MatchRule
 from mambamia_cli.pipeline import colour
 from mambamia_cli.pipeline.colour import COLOURS
 from mambamia_cli.pipeline.sightings import Sightings
@@ -65,7 +66,7 @@ def looked(pictures):
         return torch.nn.functional.adaptive_avg_pool2d(frames.float() / 255, 7).flatten(2).mT
 
     lexicon = Lexicon(["cat", "dog"], torch.eye(2))
-    models = SimpleNamespace(spotter=Speaker(), encoder=SimpleNamespace(encode=encode), device="cpu", lexicon=lexicon, language=SimpleNamespace(tokenize=None, embed=None))
+    models = SimpleNamespace(spotter=Speaker(), encoder=SimpleNamespace(encode=encode), device="cpu", match=MatchRule(slope=1.0), lexicon=lexicon, language=SimpleNamespace(tokenize=None, embed=None))
     second = SimpleNamespace(views=lambda frames: views[frames], words=lambda words: [words], frame_at=lambda seconds: round(seconds * 4))
     return models, second
 
@@ -78,7 +79,9 @@ def test_the_patches_that_speak_for_a_word_give_its_colour():
     models, second = looked([picture] * 4)
     seen = Sightings(("cat",), np.array([[0.0, 0.0, 5.0, 4.0]]), np.ones(1), np.arange(4) / 4, 1.0)
     part = colour.shares(seen, 0, second, models)
-    assert COLOURS[part.argmax()] == "blue" and part.max() > 0.8
+    assert COLOURS[part.argmax()] == "blue" and part.max() > 0.8 * part.sum()
+    odds = colour._speaking(second.views([0])[0], "cat", second, models)[0].max()
+    assert part.sum() == pytest.approx(1 / (1 + np.exp(-odds)))  # no surer than that the cat is seen in these views
     odds, maps = colour._speaking(second.views([0])[0], "cat", second, models)
     assert maps.shape == (1, 56, 56) and maps[0, 28, 28] == pytest.approx(1, abs=0.02) and maps[0, :8].max() == 0 and np.isfinite(odds).all()
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from mambamia_cli.records import Candidate
 from mambamia_cli.scenes.evidence import Evidence, EvidenceRule
-from mambamia_cli.scenes.refine import SIZE, RefineRule, Turn, find_cut, find_gradual
+from mambamia_cli.scenes.refine import FLASH, SIZE, RefineRule, Turn, find_cut, find_gradual
 
 _RULE = RefineRule()
 
+SAME = 0.1
+"""Seconds around what was found within which a cut is the same change."""
 
 Window = tuple[float, float]
 Find = Callable[[dict[int, Window], Collection[int]], dict[int, Turn | None]]
@@ -30,9 +32,10 @@ class Seen(Protocol):
 def refine(
     path: Path, times: np.ndarray, score: np.ndarray, at: Sequence[int], evidence: Evidence | None, *,
     threshold: float = 1.0,
-    stream: int | None = None, rule: RefineRule = _RULE, seen: Seen | None = None,
+    hidden: Sequence[int] = (), stream: int | None = None, rule: RefineRule = _RULE, seen: Seen | None = None,
 ) -> list[Candidate]:  # fmt: skip
-    """Where the change is that the sampled frames `at` stand for.
+    """Where the change is that the sampled frames `at` stand for, and the cuts that the frames `hidden` stand for (marking.hidden_in),
+    where there are any that are not found already.
 
     What the evidence takes for a cut is looked for between two sampled frames first, and farther around only if it is not
     there. times, score (m,); at: increasing indices. A candidate of which nothing is found keeps its sampled frame's time.
@@ -49,17 +52,25 @@ def refine(
         return turns
 
     turns = _whole(search(times, at, evidence, find, rule), rule)
-    return [_candidate(float(times[i]), max(0.0, float(score[i]) + threshold * _told(turns[i], i, evidence, rule)), turns[i]) for i in at]
+    also = find(between(times, hidden, rule), hidden) if hidden else {}
+    known = [turn for turn in turns.values() if turn is not None and turn.kind != FLASH]
+    turns |= {i: turn for i, turn in also.items() if turn is not None and not any(t.start - SAME <= turn.time <= t.end + SAME for t in known)}
+    return [_candidate(float(times[i]), max(0.0, float(score[i]) + threshold * _told(turn, i, evidence, rule)), turn) for i, turn in sorted(turns.items())]
 
 
 def search(times: np.ndarray, at: Sequence[int], evidence: Evidence | None, find: Find, rule: RefineRule = _RULE) -> dict[int, Turn | None]:
     """What stands behind the sampled frames `at`. What is found for one depends on its neighbours within `rule.far` seconds only."""
     sharp = _sharp(at, evidence)
-    windows = {i: (times[max(i - 1, 0)] - rule.near, times[i] + rule.near) for i in sharp}
+    windows = between(times, sharp, rule)
     windows |= _far(times, at, [i for i in at if i not in sharp], rule)
     turns = find(windows, sharp)
     missed = [i for i in at if i in sharp and i in turns and turns[i] is None]
     return turns | find(_far(times, at, missed, rule), ())
+
+
+def between(times: np.ndarray, which: Collection[int], rule: RefineRule = _RULE) -> dict[int, Window]:
+    """The windows that a cut is looked for in: from the sampled frame before to the one it shows in, and a little on each side."""
+    return {i: (times[max(i - 1, 0)] - rule.near, times[i] + rule.near) for i in which}
 
 
 def turn_at(frames: np.ndarray, moments: Sequence[float], times: np.ndarray, i: int, sharp: bool, rule: RefineRule = _RULE) -> Turn | None:
@@ -74,8 +85,8 @@ def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule
     """What the frames add to the score of a candidate, in thresholds."""
     if evidence is None:
         return 0.0
-    if turn is None:
-        return -rule.unfound
+    if turn is None or turn.kind == FLASH:
+        return -rule.unfound if turn is None else -rule.flashed
     stays = float(np.nan_to_num(evidence.stays[i], nan=1.0))
     if turn.kind == "dissolve" and turn.dip is not None:
         sinks = float(np.clip((turn.dip - rule.sinks[0]) / rule.sinks[1], -1, 1))
@@ -129,7 +140,7 @@ def _look(path: Path, windows: dict[int, Window], stream: int | None) -> Iterato
 
 
 def _candidate(look: float, score: float, turn: Turn | None) -> Candidate:
-    if turn is None:
+    if turn is None or turn.kind == FLASH:
         return Candidate(look, look, round(score, 4))
     if turn.kind == "cut":
         return Candidate(turn.time, look, round(score, 4), "cut")

@@ -68,12 +68,15 @@ class CloseUp:
             return
         first = max(0, self._settled - 2 * half - 32)  # scores of the first `half` of a slice are judged by other frames
         known = evidence.part(first, len(times))
-        score = combine(peaks.scores(delta[first:], times[first:], self._rule), self._rule.threshold, known)
+        contrast, lowest = peaks.scores(delta[first:], times[first:], self._rule), marking.LOWEST * self._rule.threshold
+        score = combine(contrast, self._rule.threshold, known)
         sure = 0 if first == 0 else half + 1
-        at = [first + i for i in marking.candidates_of(score, times[first:], marking.LOWEST * self._rule.threshold) if i >= sure]
         begin = max(0, self._settled - 32)
-        at = [i for i in at if begin <= i < settled]
+        maxima = marking.candidates_of(score, times[first:], lowest)
+        hidden = marking.hidden_in(score, contrast, times[first:], maxima, lowest, self._rule.threshold)
+        at, also = ([first + i for i in which if i >= sure and begin <= first + i < settled] for which in (maxima, hidden))
         boundaries.search(times, at, evidence, lambda windows, sharp: self.find(windows, sharp, times), self._refining)
+        self.find(boundaries.between(times, also, self._refining), also, times)
         self._settled = settled
         while len(self._held) > 1 and self._held[0].times[-1] < times[begin] - SLACK:
             self._drop()

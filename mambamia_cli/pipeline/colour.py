@@ -30,16 +30,20 @@ GROUND, OUTLINE, MOSTLY = 0.5, 0.35, 0.6
 
 
 def shares(seen: Sightings, word: int, second: SecondLook, models: Models) -> np.ndarray | None:
-    """(11,) how far each of COLOURS is a word's, of 1 together; None for a model whose second looks have no reader of their own."""
+    """(11,) how far each of COLOURS is a word's, together the chance that the word is seen in these views at all, as a thing that only
+    ImageNet's head knows is not; None for a model whose second looks have no reader of their own."""
+    import torch
+
     if models.spotter is None:
         return None
-    total = np.zeros(len(COLOURS))
+    total, clearest = np.zeros(len(COLOURS)), -np.inf
     for views in second.views(_moments(seen, word, second)):  # (v, 3, H, W)
         odds, maps = _speaking(views, seen.words[word], second, models)
+        clearest = max(clearest, float(odds.max()))
         for v in np.argsort(-odds, kind="stable")[:VIEWS]:
             if odds[v] >= odds.max() - ALIKE:
                 total += np.exp(min(odds[v], 0.0)) * painted(views[v].permute(1, 2, 0).numpy(), maps[v])
-    return total / total.sum() if total.sum() else total
+    return total / max(total.sum(), 1e-9) * float(models.match.presence(torch.tensor(clearest)))
 
 
 def words_of(text: str) -> int | None:

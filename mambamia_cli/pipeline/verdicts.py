@@ -85,8 +85,9 @@ def colour(intent: Intent, seen: Sightings, shares: np.ndarray, models: Models, 
         if wanted is None:
             return None
         yes, no = affirmation(tuple(choices or ())) or ("yes", "no")
-        sure = chance * min(1.0, float(shares[wanted] / max(shares.max(), 1e-9)))
-        return Reply(read_off(yes if sure >= THERE else no), None, ranges if sure >= THERE else (), max(sure, 1 - sure))
+        sure = chance * float(shares[wanted] / max(shares.max(), 1e-9))
+        told = max(sure, 1 - sure) if chance < THERE else chance * float(shares.sum()) * max(sure, 1 - sure)
+        return Reply(read_off(yes if sure >= THERE else no), None, ranges if sure >= THERE else (), told)
     if not choices:
         if not ranges:
             return Reply(read_off("not seen"), None, (), 1 - chance)
@@ -96,7 +97,7 @@ def colour(intent: Intent, seen: Sightings, shares: np.ndarray, models: Models, 
         return None
     offered = shares[places] + 1e-3
     listed = tuple(sorted(zip(choices, (offered / offered.sum()).round(4).tolist(), strict=True), key=lambda pair: -pair[1]))
-    return Reply(Answer(listed[0][0], "evidence", 0.0, choices=listed), None, ranges, chance * listed[0][1])
+    return Reply(Answer(listed[0][0], "evidence", 0.0, choices=listed), None, ranges, chance * float(shares.sum()) * listed[0][1])
 
 
 def surveyed(intent: Intent, things: Sequence[ordering.Named]) -> Reply | None:

@@ -16,8 +16,14 @@ MIN_SCENE_LEN = 0.6
 LOWEST = 0.6
 """Candidates are looked at down to this part of the threshold, so that a lower one can be tried on the record."""
 
+HIDDEN = 1.5
+"""Times the threshold: the contrast of a peak of delta that is looked at though a neighbour's score is higher."""
+
 SURE = 1.5
 """Times the threshold: cuts from there on are equally sure."""
+
+ROUNDING = 1e-3
+"""Seconds that a scene may lack: times are floating-point numbers, and fifteen frames of 1/25 s are 0.6 s long."""
 
 BESIDE = 0.1
 """Seconds around a gradual transition within which no second marker stands."""
@@ -28,12 +34,19 @@ def candidates_of(score: np.ndarray, times: np.ndarray, lowest: float) -> list[i
     return peaks.markers(score, times, lowest, 0.0, end=float("inf"))
 
 
+def hidden_in(score: np.ndarray, contrast: np.ndarray, times: np.ndarray, at: Sequence[int], lowest: float, threshold: float) -> list[int]:
+    """Indices of frames that are no local maximum of the score (m,), but of delta's contrast (m,), and stand out by HIDDEN thresholds:
+    the evidence reaches over half a second and more, delta over one frame, so a cut soon after another is seen in delta alone."""
+    known = set(at)
+    return [i for i in peaks.markers(contrast, times, HIDDEN * threshold, 0.0, end=float("inf")) if i not in known and score[i] >= lowest]
+
+
 def choose(candidates: Sequence[Candidate], threshold: float, min_scene_len: float, start: float, end: float) -> list[Candidate]:
     """The candidates that open a scene, in order of time. Strongest first, each silences those closer than
     `min_scene_len` seconds to it and those within its transition, or seen in it; no scene at the start or the end
     is shorter either. Of sure cuts in quick succession the earliest comes first: that keeps the most of them."""
     chosen: list[Candidate] = []  # in order of time
-    shortest, reach = max(min_scene_len, 1e-6), _reach(candidates, min_scene_len)
+    shortest, reach = max(min_scene_len - ROUNDING, 1e-6), _reach(candidates, min_scene_len)
     ranks = _ranks(candidates, SURE * threshold, min_scene_len)
     for _, one in sorted(zip(ranks, candidates, strict=True), key=lambda pair: (-pair[0], pair[1].time)):
         if one.score < max(threshold, 1e-9) or one.time - start < shortest or end - one.time < shortest:

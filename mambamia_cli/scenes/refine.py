@@ -16,9 +16,12 @@ wipe few do. The marker stands in the middle of a dissolve or wipe, and of the d
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+FLASH = "flash"
+"""The kind of what is no transition, since the picture before it comes back."""
 
 SIZE = (45, 80)
 """Height and width that the frames are looked at in."""
@@ -47,15 +50,18 @@ class RefineRule:
     quiet: float = 14.0  # range within which a pixel stands still
     confirmed: float = 0.6  # thresholds added to the score of a cut that every frame was looked at for, if nothing stays
     unfound: float = 0.5  # thresholds taken off where every frame shows no transition
+    flashed: float = 2.0  # thresholds taken off where the picture comes back
     melted: tuple[float, float] = (0.5, 0.15)  # thresholds added for a dissolve whose detail sinks, if nothing stays; taken off where it does not
     sinks: tuple[float, float] = (0.2, 0.15)  # the dip that says neither, and how far from it both count whole
     longest: float = 3.2  # a longer transition is not believed
+    flash: float = 0.4  # one no longer than this is a flash if the picture before it comes back
+    returns: float = 8.0  # times what changed from before to after: what is in between
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a marker became: [start, end] of the transition in seconds, and its kind: cut, dissolve, wipe, fade-black or
-    fade-white. `time` is where the scene opens; for a cut all three times are that of the new scene's first frame.
+    """What a marker became: [start, end] of the transition in seconds, and its kind: cut, dissolve, wipe, fade-black,
+    fade-white or FLASH. `time` is where the scene opens; for a cut all three times are that of the new scene's first frame.
     `dip`: by how much the picture's detail sinks halfway, about a half in a dissolve; None where that says nothing, as between slides, where a bullet may appear as softly."""
 
     start: float
@@ -93,7 +99,7 @@ def find_cut(frames: np.ndarray, times: Sequence[float], low: float, high: float
 
 
 def find_gradual(frames: np.ndarray, times: Sequence[float], around: float, rule: RefineRule = RefineRule()) -> Turn | None:
-    """The gradual transition about the time `around`, if one can be made out. Frames and times as for `find_cut`."""
+    """The gradual transition about the time `around`, if one can be made out, or the FLASH that it is. Frames and times as for `find_cut`."""
     times = np.asarray(times, np.float64)
     if len(times) < 6:
         return None
@@ -101,7 +107,19 @@ def find_gradual(frames: np.ndarray, times: Sequence[float], around: float, rule
     turn = _fade(x, times, around, rule) or _between_still(x, times, around, rule) or _mixture(x, times, around, rule)
     if turn is None or turn.end - turn.start > rule.longest or not times[0] - 1 <= turn.time <= times[-1] + 1:
         return None
-    return turn
+    return replace(turn, kind=FLASH) if _comes_back(x, times, turn, rule) else turn
+
+
+def _comes_back(x: np.ndarray, times: np.ndarray, turn: Turn, rule: RefineRule) -> bool:
+    """Whether a short change ends with the picture it began with: a flash, which is unlike both sides by more than these are unlike
+    each other. x (k, P), times (k,)."""
+    if turn.end - turn.start > rule.flash or x.shape[1] != SIZE[0] * SIZE[1] * 3:
+        return False
+    first, last = np.searchsorted(times, turn.start - 1e-6), np.searchsorted(times, turn.end + 1e-6)
+    a, b = _coarse(x[[max(0, first - 2), min(len(x) - 1, last + 1)]])
+    inside = _coarse(x[max(0, first - 1) : last + 1])  # (k, P / 90)
+    least = min(float(np.abs(inside - side).mean(1).max()) for side in (a, b))
+    return least > rule.returns * float(np.abs(a - b).mean())
 
 
 def _rows(frames: np.ndarray) -> np.ndarray:

@@ -66,6 +66,12 @@ def looked_at(path, *, lag=LAG):
     return np.array(times), made[: len(times)], known.finish(), close
 
 
+@pytest.fixture(autouse=True)
+def many_hidden(monkeypatch):
+    """Of this film's noise nothing stands out as far as a real peak does."""
+    monkeypatch.setattr(marking, "HIDDEN", 0.2)
+
+
 def refined(path, times, delta, known, seen, monkeypatch):
     """The candidates, and the windows that the file was read for."""
     read, look = [], boundaries._look
@@ -74,11 +80,14 @@ def refined(path, times, delta, known, seen, monkeypatch):
         read.extend(windows.values())
         return look(path, windows, stream)
 
-    score = evidence.combine(peaks.scores(delta, times, RULE), RULE.threshold, known)
+    contrast = peaks.scores(delta, times, RULE)
+    score = evidence.combine(contrast, RULE.threshold, known)
     at = marking.candidates_of(score, times, marking.LOWEST)
+    hidden = marking.hidden_in(score, contrast, times, at, marking.LOWEST, RULE.threshold)
+    assert hidden  # of a delta of noise some stand beside higher scores
     with monkeypatch.context() as patched:
         patched.setattr(boundaries, "_look", note)
-        return boundaries.refine(path, times, score, at, known, seen=seen), read
+        return boundaries.refine(path, times, score, at, known, hidden=hidden, seen=seen), read
 
 
 def test_what_was_foreseen_is_what_a_second_pass_finds(film, monkeypatch):

@@ -20,6 +20,7 @@ def drawn(rng, count, seconds):
 
 def every_pair(candidates, threshold, shortest, start, end):
     chosen, ranks = [], marking._ranks(candidates, marking.SURE * threshold, shortest)
+    shortest -= marking.ROUNDING
     for _, one in sorted(zip(ranks, candidates, strict=True), key=lambda pair: (-pair[0], pair[1].time)):
         if one.score < threshold or min(one.time - start, end - one.time) < shortest:
             continue

@@ -11,7 +11,7 @@ from mambamia_cli.pipeline import boundaries
 from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import evidence, marking, peaks
 from mambamia_cli.scenes.evidence import EvidenceStream
-from mambamia_cli.scenes.refine import RefineRule, Turn, find_cut, find_gradual
+from mambamia_cli.scenes.refine import FLASH, RefineRule, Turn, find_cut, find_gradual
 from mambamia_cli.video import SampleSpec, open_frames
 from mambamia_cli.video.windows import open_windows
 
@@ -190,6 +190,52 @@ def test_a_flash_is_no_cut_and_does_not_draw_one_to_itself():
     times = np.arange(30) / 25
     assert find_cut(frames, times, 0.2, 1.0).time == 16 / 25
     assert find_cut(frames[:16], times[:16], 0.2, 0.6) is None
+
+
+def test_a_cut_soon_after_another_is_seen_in_delta_alone(tmp_path):
+    """Pictures that move: what is gone after either cut is gone after both, so the score has one maximum; delta has two peaks. Fifteen
+    frames are as long as a scene must be, though 54.8 - 54.2 is less than 0.6."""
+    shots = [panned(seed, 4.0 if seed != 2 else 0.6) for seed in (1, 2, 3)]
+    path = write(tmp_path / "soon.mp4", [frame for shot in shots for frame in shot])
+    times, known = seen(path)
+    contrast = np.zeros(len(times))
+    contrast[[int(np.searchsorted(times, t - 1e-6)) for t in (4.0, 4.6)]] = 2.2
+    score = evidence.combine(contrast, 1.0, known)
+    score[15:20] = 1.5, 1.6, 1.7, 1.8, 1.9  # from 3.72 to 4.72 s, as where all nine pairs of frames lie across either cut
+    at = marking.candidates_of(score, times, 0.6)
+    hidden = marking.hidden_in(score, contrast, times, at, 0.6, 1.0)
+    assert 19 in at and hidden == [16]
+    alone, both = (boundaries.refine(path, times, score, at, known, hidden=also) for also in ((), hidden))
+    assert [round(c.time, 2) for c in alone if c.transition == "cut"] == [4.6]
+    assert [round(c.time, 2) for c in both if c.transition == "cut"] == [4.0, 4.6]
+    assert [round(c.time, 2) for c in marking.choose(both, 1.0, 0.6, 0.0, 8.6)] == [4.0, 4.6]
+    assert marking.hidden_in(score, contrast / 2, times, at, 0.6, 1.0) == []  # nothing that stands out less
+
+
+def test_scenes_of_the_shortest_length_are_kept_in_floating_point():
+    cuts = [Candidate(t, t, 2.0, "cut") for t in (54.2, 54.8, 55.4, 55.9)]
+    assert 54.8 - 54.2 < 0.6
+    assert [c.time for c in marking.choose(cuts, 1.0, 0.6, 0.0, 60.0)] == [54.2, 54.8, 55.4]
+
+
+@pytest.mark.parametrize("frames", [3, 5])
+def test_a_flash_over_a_pan_is_no_fade_and_costs_what_delta_says_of_it(tmp_path, frames):
+    shot = panned(1, 4.0)
+    for i in range(50, 50 + frames):
+        shot[i] = dissolve(shot[i], np.full_like(shot[i], 255), 1 - abs(2 * (i - 50) - frames + 1) / (frames + 1) / 2)
+    path = write(tmp_path / "flash.mp4", shot)
+    turn = find_gradual(next(iter(open_windows(path, [(1.0, 3.2)], (45, 80)))).frames, np.arange(25, 81) / 25, 50 / 25)
+    assert turn is None or turn.kind == FLASH
+    assert boundaries._told(Turn(2.0, 2.2, FLASH, 2.1), 0, seen(path)[1], RefineRule()) == -2.0
+    assert refined(path, (2.0, 2.25)) == []
+
+
+def test_a_quick_fade_between_different_pictures_is_no_flash():
+    a, b = picture(1, (45, 80), 5), picture(2, (45, 80), 5)
+    white = np.full_like(a, 255)
+    frames = [a] * 25 + [dissolve(a, white, u) for u in (0.3, 0.6, 0.9)] + [white] + [dissolve(white, b, u) for u in (0.1, 0.4, 0.7)] + [b] * 25
+    turn = find_gradual(np.stack(frames), np.arange(len(frames)) / 25, 28 / 25)
+    assert turn.kind == "fade-white" and turn.end - turn.start < 0.4
 
 
 @pytest.mark.parametrize("delta_at", [(), (2.0,)])
