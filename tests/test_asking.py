@@ -110,6 +110,7 @@ def test_stretches_that_are_counted_are_whole(video):
 def test_of_what_is_there_no_number_is_known_but_that_it_is_not_none(video):
     record = video.ask("How many dogs are there?")
     assert record.answer == "at least one" and record.confidence is None and record.evidence[0].start == 4.0
+    assert video.ask("How many dogs are there?", choices=("one", "two"), max_tokens=4).finish == "choice"  # the language model's
 
 
 def test_a_part_of_the_video_that_there_is_not(video):

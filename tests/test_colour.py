@@ -80,8 +80,9 @@ def test_the_patches_that_speak_for_a_word_give_its_colour():
     seen = Sightings(("cat",), np.array([[0.0, 0.0, 5.0, 4.0]]), np.ones(1), np.arange(4) / 4, 1.0)
     part = colour.shares(seen, 0, second, models)
     assert COLOURS[part.argmax()] == "blue" and part.max() > 0.8 * part.sum()
-    odds = colour._speaking(second.views([0])[0], "cat", second, models)[0].max()
-    assert part.sum() == pytest.approx(1 / (1 + np.exp(-odds)))  # no surer than that the cat is seen in these views
+    odds = float(colour._speaking(second.views([0])[0], "cat", second, models)[0].max())
+    models.match = MatchRule(slope=1.0, middle=odds + 1)
+    assert colour.shares(seen, 0, second, models).sum() == pytest.approx(1 / (1 + np.e))  # no surer than that the cat is seen in these views
     odds, maps = colour._speaking(second.views([0])[0], "cat", second, models)
     assert maps.shape == (1, 56, 56) and maps[0, 28, 28] == pytest.approx(1, abs=0.02) and maps[0, :8].max() == 0 and np.isfinite(odds).all()
 

@@ -144,6 +144,16 @@ def test_readers_count_by_their_mean_log_odds_and_views_by_their_mean_odds(close
         np.testing.assert_allclose(found[:, k], expected.detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_many_moments_are_read_as_each_alone(closer, monkeypatch):
+    """They are decoded in groups, each while the one before is read."""
+    monkeypatch.setattr("mambamia_cli.pipeline.relook._GROUP", 2)
+    frames = [7, 1, 5, 3, 9]
+    together = SecondLook(closer._index, closer._models).tokens(frames)
+    for k, frame in enumerate(frames):
+        torch.testing.assert_close(together[k], SecondLook(closer._index, closer._models).tokens([frame])[0], rtol=0, atol=2e-3)
+    assert (together[0] - together[1]).abs().max() > 0.01
+
+
 def test_a_reader_that_does_not_fit_the_encoder_is_refused(closer, tmp_path):
     import shutil
 
