@@ -118,7 +118,7 @@ class Lexicon(nn.Module):
 
 
 IRREGULAR = {"mice": "mouse", "geese": "goose", "feet": "foot", "teeth": "tooth", "men": "man", "women": "woman", "children": "child", "cacti": "cactus",
-             "octopi": "octopus", "people": "person", "wolves": "wolf"}  # fmt: skip
+             "octopi": "octopus", "people": "person"}  # fmt: skip
 ARTICLES = {"a", "an", "the", "any", "some"}
 WITHIN = {"of", "with", "on", "in", "at", "by", "for", "from", "under", "behind"}
 """Words before which the thing itself stands: "man with a hat"."""

@@ -85,8 +85,10 @@ def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule
     """What the frames add to the score of a candidate, in thresholds."""
     if evidence is None:
         return 0.0
-    if turn is None or turn.kind == FLASH:
-        return -rule.unfound if turn is None else -rule.flashed
+    if turn is None:
+        return -rule.unfound
+    if turn.kind == FLASH:
+        return -rule.flashed
     stays = float(np.nan_to_num(evidence.stays[i], nan=1.0))
     if turn.kind == "dissolve" and turn.dip is not None:
         sinks = float(np.clip((turn.dip - rule.sinks[0]) / rule.sinks[1], -1, 1))

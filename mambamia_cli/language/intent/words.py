@@ -52,7 +52,7 @@ PHRASES = [(re.compile(rf"\b(?:{pattern})(?![\w'-])"), f" {token} ") for pattern
     # a description
     (r"in (?:detail|short|brief|one|a|two|three|a few|your own) ?(?:short )?(?:sentences?|words?|lines?)?(?= |$)|briefly", ""),
     (r"(?:going on|go on|goes on|went on|tak(?:e|es|ing) place|took place)(?= |$)", "happen"),
-    (r"(?:describe|summari[sz]e|(?:tell me|say)(?: something| more)? about)(?= (?:(?:the|this|that|it) ?(?:whole |entire )?(?:video|clip|film|movie|footage|recording)?(?: |$)|wh?at|everything|all))",
+    (r"(?:describe|summari[sz]e|(?:tell me|say)(?: something| more)? about)(?= (?:(?:the|this|that|it) ?(?:whole |entire )?(?:video|clip|film|movie|footage|recording)?(?: |$)|what|everything|all))",
      "list thing"),
     (r"(?:give|write|make|show)(?: me| us)? an? (?:\w+ )?(?:summary|description|overview)(?: of)?|^(?:summari[sz]e|describe|summary)$", "list thing"),
     # what is asked politely
