@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,9 @@ _RULE = RefineRule()
 
 SAME = 0.1
 """Seconds around what was found within which a cut is the same change."""
+
+APART = 2e-3
+"""Seconds before a cut at which a window ends that is not to reach it: more than times are rounded by, less than a frame."""
 
 Window = tuple[float, float]
 Find = Callable[[dict[int, Window], Collection[int]], dict[int, Turn | None]]
@@ -32,14 +36,16 @@ class Seen(Protocol):
 def refine(
     path: Path, times: np.ndarray, score: np.ndarray, at: Sequence[int], evidence: Evidence | None, *,
     threshold: float = 1.0,
-    hidden: Sequence[int] = (), stream: int | None = None, rule: RefineRule = _RULE, seen: Seen | None = None,
+    cuts: Sequence[float] = (), stream: int | None = None, rule: RefineRule = _RULE, seen: Seen | None = None,
 ) -> list[Candidate]:  # fmt: skip
-    """Where the change is that the sampled frames `at` stand for, and the cuts that the frames `hidden` stand for (marking.hidden_in),
-    where there are any that are not found already.
+    """Where the change is that the sampled frames `at` stand for.
 
     What the evidence takes for a cut is looked for between two sampled frames first, and farther around only if it is not
     there. times, score (m,); at: increasing indices. A candidate of which nothing is found keeps its sampled frame's time.
     The file is read only around what was not `seen` while it was looked at.
+
+    cuts: seconds at which they are seen frame by frame (scenes.cuts). They part the windows of what is gradual, and are candidates
+    whatever the sampled frames say.
 
     What is found also speaks: the score of a cut seen between two frames rises by `rule.confirmed` * (1 - stays^2) thresholds,
     and that of a candidate at which no transition is seen falls by `rule.unfound`. A dissolve's rises as its detail sinks.
@@ -51,21 +57,42 @@ def refine(
             turns[i] = turn_at(frames, moments, times, i, i in sharp, rule)
         return turns
 
-    turns = _whole(search(times, at, evidence, find, rule), rule)
-    also = find(between(times, hidden, rule), hidden) if hidden else {}
-    known = [turn for turn in turns.values() if turn is not None and turn.kind != FLASH]
-    turns |= {i: turn for i, turn in also.items() if turn is not None and not any(t.start - SAME <= turn.time <= t.end + SAME for t in known)}
-    return [_candidate(float(times[i]), max(0.0, float(score[i]) + threshold * _told(turn, i, evidence, rule)), turn) for i, turn in sorted(turns.items())]
+    turns = _whole(search(times, at, evidence, find, rule, cuts), rule)
+    found = [_candidate(float(times[i]), score[i] + threshold * _told(turn, i, evidence, rule), turn) for i, turn in sorted(turns.items())]
+    return _with_cuts(found, [_glimpsed(t, times, score, evidence, threshold, rule) for t in cuts])
 
 
-def search(times: np.ndarray, at: Sequence[int], evidence: Evidence | None, find: Find, rule: RefineRule = _RULE) -> dict[int, Turn | None]:
-    """What stands behind the sampled frames `at`. What is found for one depends on its neighbours within `rule.far` seconds only."""
+def _glimpsed(t: float, times: np.ndarray, score: np.ndarray, evidence: Evidence | None, threshold: float, rule: RefineRule) -> Candidate:
+    """The candidate that a cut seen frame by frame is. Its score is that of the sampled frame it shows in, or a sure one's."""
+    i = min(int(np.searchsorted(times, t - 1e-6)), len(times) - 1)
+    turn = Turn(t, t, "cut", t)
+    return _candidate(float(times[i]), max(score[i], rule.seen * threshold) + threshold * _told(turn, i, evidence, rule), turn)
+
+
+def _with_cuts(found: list[Candidate], cuts: list[Candidate]) -> list[Candidate]:
+    """Both, each change once: what was found of a cut that is among `cuts`, or where it was not found though it shows there, is left out."""
+    moments, kept, scores = [cut.time for cut in cuts], [], [cut.score for cut in cuts]
+    for one in found:
+        first, last = bisect_left(moments, one.time - SAME), bisect_right(moments, one.time + SAME)
+        if one.transition == "cut" and first < last:
+            nearest = min(range(first, last), key=lambda k: abs(moments[k] - one.time))
+            scores[nearest] = max(scores[nearest], one.score)
+        elif one.transition is not None or not any(cut.look == one.look for cut in cuts[max(0, first - 4) : last]):
+            kept.append(one)
+    return kept + [replace(cut, score=score) for cut, score in zip(cuts, scores, strict=True)]
+
+
+def search(
+    times: np.ndarray, at: Sequence[int], evidence: Evidence | None, find: Find, rule: RefineRule = _RULE, cuts: Sequence[float] = ()
+) -> dict[int, Turn | None]:  # fmt: skip
+    """What stands behind the sampled frames `at`. What is found for one depends on its neighbours and the `cuts` within
+    `rule.far` seconds only."""
     sharp = _sharp(at, evidence)
     windows = between(times, sharp, rule)
-    windows |= _far(times, at, [i for i in at if i not in sharp], rule)
+    windows |= _far(times, at, [i for i in at if i not in sharp], rule, cuts)
     turns = find(windows, sharp)
     missed = [i for i in at if i in sharp and i in turns and turns[i] is None]
-    return turns | find(_far(times, at, missed, rule), ())
+    return turns | find(_far(times, at, missed, rule, cuts), ())
 
 
 def between(times: np.ndarray, which: Collection[int], rule: RefineRule = _RULE) -> dict[int, Window]:
@@ -119,15 +146,19 @@ def _sharp(at: Sequence[int], evidence: Evidence | None) -> set[int]:
     return {i for i in at if (evidence.gone[i] >= seen.cut or evidence.swapped[i] > seen.swap) and evidence.mixed[i] < seen.dissolve and evidence.faded[i] < seen.fade}
 
 
-def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: RefineRule) -> dict[int, Window]:
+def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: RefineRule, cuts: Sequence[float]) -> dict[int, Window]:
     """Wide windows around the candidates `which`, each ending before the frames that the others of `at`, or those a second
-    away, stand for: neighbours nearer than that may be the same gradual transition."""
+    away, stand for: neighbours nearer than that may be the same gradual transition. None reaches over a cut that the candidate does not
+    stand for."""
     windows = {}
     for i in which:
         ends = [times[j] for j in at if j < i and (j not in which or times[i] - times[j] > 1)]
         begins = [times[max(j - 1, i)] for j in at if j > i and (j not in which or times[j] - times[i] > 1)]
         low, high = max([times[i] - rule.far, *ends[-1:]]), min([times[i] + rule.far, *begins[:1]])
-        windows[i] = (min(low, times[max(i - 2, 0)] - rule.near), max(high, times[min(i + 1, len(times) - 1)] + rule.near))
+        before, after = times[max(i - 2, 0)], times[min(i + 1, len(times) - 1)]
+        low, high = min(low, before - rule.near), max(high, after + rule.near)
+        past, to_come = bisect_right(cuts, before), bisect_right(cuts, after)
+        windows[i] = (max([low, *cuts[:past][-1:]]), min([high, *(cut - APART for cut in cuts[to_come : to_come + 1])]))
     return windows
 
 
@@ -142,6 +173,7 @@ def _look(path: Path, windows: dict[int, Window], stream: int | None) -> Iterato
 
 
 def _candidate(look: float, score: float, turn: Turn | None) -> Candidate:
+    score = max(0.0, float(score))
     if turn is None or turn.kind == FLASH:
         return Candidate(look, look, round(score, 4))
     if turn.kind == "cut":

@@ -19,15 +19,15 @@ def candidates_of(
     sampled frames, by delta alone.
     """
     times = index.seconds  # (m,)
-    score = contrast = peaks.scores(index.delta, times, rule)  # (m,)
+    score = peaks.scores(index.delta, times, rule)  # (m,)
     lowest = marking.LOWEST * min(threshold, rule.threshold)
     known = index.evidence if refine and evidence.fits(times) else None
     if known is not None:
-        score = evidence.combine(contrast, rule.threshold, known)
+        score = evidence.combine(score, rule.threshold, known)
     at = marking.candidates_of(score, times, lowest)
     if refine:
-        hidden = marking.hidden_in(score, contrast, times, at, lowest, rule.threshold)
-        found = boundaries.refine(path, times, score, at, known, threshold=rule.threshold, hidden=hidden, stream=stream, seen=index.closeup)
+        cuts = index.closeup.cuts if index.closeup is not None else ()
+        found = boundaries.refine(path, times, score, at, known, threshold=rule.threshold, cuts=cuts, stream=stream, seen=index.closeup)
     else:
         found = [Candidate(float(times[i]), float(times[i]), float(score[i])) for i in at]
     first = float(times[0])

@@ -4,8 +4,8 @@ Looking at a video decodes most of it, so every frame is brought down to refine.
 when its window of the compressor is worked through; the candidates that can be told then are refined at once from these
 pictures, and what is found is remembered by the exact question that was asked. `boundaries.refine` asks again at the end,
 with everything known: what was foreseen is answered from memory, and only the rest is read from the file once more. So what
-is found is the same whether or not a video was looked at closely, up to what the decoder's smoothing of block edges
-(video.container.Decoder) changes in a small picture.
+is found at a place is the same whether or not a video was looked at closely, up to what the decoder's smoothing of block edges
+(video.container.Decoder) changes in a small picture. Only a close look has `cuts`, which every frame is looked at for.
 """
 
 from bisect import bisect_left, bisect_right
@@ -18,6 +18,7 @@ import numpy as np
 
 from mambamia_cli.pipeline import boundaries
 from mambamia_cli.scenes import marking, peaks
+from mambamia_cli.scenes.cuts import CutStream
 from mambamia_cli.scenes.evidence import Evidence, combine, fits
 from mambamia_cli.scenes.peaks import PeakRule
 from mambamia_cli.scenes.refine import RefineRule, Turn
@@ -47,12 +48,23 @@ class CloseUp:
         self._to_end = False
         self._settled = 0  # sampled frames whose score no later frame can change
         self._turns: dict[tuple[int, float, float, bool], Turn | None] = {}
+        self._cuts = CutStream()
+
+    @property
+    def cuts(self) -> list[float]:
+        """Where hard cuts are seen frame by frame, in seconds, so far; half a second and more behind the last frame."""
+        return self._cuts.times
 
     def add(self, stretch: "Stretch | None", *, last: bool = False) -> None:
         """The frames that follow those already here. last: after them the video ends."""
         self._to_end |= last
-        if stretch is None or not stretch.times:
-            return
+        if stretch is not None and stretch.times:
+            self._hold(stretch)
+        if last:
+            self._cuts.finish()
+
+    def _hold(self, stretch: "Stretch") -> None:
+        self._cuts.push(stretch.frames, [float(t) for t in stretch.times])
         if not self._held and not self._bytes:
             self._from_start = stretch.times[0] == 0
         self._held.append(stretch)
@@ -68,15 +80,12 @@ class CloseUp:
             return
         first = max(0, self._settled - 2 * half - 32)  # scores of the first `half` of a slice are judged by other frames
         known = evidence.part(first, len(times))
-        contrast, lowest = peaks.scores(delta[first:], times[first:], self._rule), marking.LOWEST * self._rule.threshold
-        score = combine(contrast, self._rule.threshold, known)
+        score = combine(peaks.scores(delta[first:], times[first:], self._rule), self._rule.threshold, known)
         sure = 0 if first == 0 else half + 1
         begin = max(0, self._settled - 32)
-        maxima = marking.candidates_of(score, times[first:], lowest)
-        hidden = marking.hidden_in(score, contrast, times[first:], maxima, lowest, self._rule.threshold)
-        at, also = ([first + i for i in which if i >= sure and begin <= first + i < settled] for which in (maxima, hidden))
-        boundaries.search(times, at, evidence, lambda windows, sharp: self.find(windows, sharp, times), self._refining)
-        self.find(boundaries.between(times, also, self._refining), also, times)
+        maxima = marking.candidates_of(score, times[first:], marking.LOWEST * self._rule.threshold)
+        at = [first + i for i in maxima if i >= sure and begin <= first + i < settled]
+        boundaries.search(times, at, evidence, lambda windows, sharp: self.find(windows, sharp, times), self._refining, self.cuts)
         self._settled = settled
         while len(self._held) > 1 and self._held[0].times[-1] < times[begin] - SLACK:
             self._drop()

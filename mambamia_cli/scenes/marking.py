@@ -16,9 +16,6 @@ MIN_SCENE_LEN = 0.6
 LOWEST = 0.6
 """Candidates are looked at down to this part of the threshold, so that a lower one can be tried on the record."""
 
-HIDDEN = 1.5
-"""Times the threshold: the contrast of a peak of delta that is looked at though a neighbour's score is higher."""
-
 SURE = 1.5
 """Times the threshold: cuts from there on are equally sure."""
 
@@ -32,13 +29,6 @@ BESIDE = 0.1
 def candidates_of(score: np.ndarray, times: np.ndarray, lowest: float) -> list[int]:
     """Indices of the local maxima of the score (m,) that reach `lowest`, the first frame left out."""
     return peaks.markers(score, times, lowest, 0.0, end=float("inf"))
-
-
-def hidden_in(score: np.ndarray, contrast: np.ndarray, times: np.ndarray, at: Sequence[int], lowest: float, threshold: float) -> list[int]:
-    """Indices of frames that are no local maximum of the score (m,), but of delta's contrast (m,), and stand out by HIDDEN thresholds:
-    the evidence reaches over half a second and more, delta over one frame, so a cut soon after another is seen in delta alone."""
-    known = set(at)
-    return [i for i in peaks.markers(contrast, times, HIDDEN * threshold, 0.0, end=float("inf")) if i not in known and score[i] >= lowest]
 
 
 def choose(candidates: Sequence[Candidate], threshold: float, min_scene_len: float, start: float, end: float) -> list[Candidate]:

@@ -49,6 +49,7 @@ class RefineRule:
     between: float = 0.35  # share of pixels between both sides' halfway: fewer make a wipe
     quiet: float = 14.0  # range within which a pixel stands still
     confirmed: float = 0.6  # thresholds added to the score of a cut that every frame was looked at for, if nothing stays
+    seen: float = 1.5  # thresholds that a cut seen frame by frame has at least, whatever the sampled frames say
     unfound: float = 0.5  # thresholds taken off where every frame shows no transition
     flashed: float = 2.0  # thresholds taken off where the picture comes back
     melted: tuple[float, float] = (0.5, 0.15)  # thresholds added for a dissolve whose detail sinks, if nothing stays; taken off where it does not

@@ -66,13 +66,7 @@ def looked_at(path, *, lag=LAG):
     return np.array(times), made[: len(times)], known.finish(), close
 
 
-@pytest.fixture(autouse=True)
-def many_hidden(monkeypatch):
-    """Of this film's noise nothing stands out as far as a real peak does."""
-    monkeypatch.setattr(marking, "HIDDEN", 0.2)
-
-
-def refined(path, times, delta, known, seen, monkeypatch):
+def refined(path, times, delta, known, cuts, seen, monkeypatch):
     """The candidates, and the windows that the file was read for."""
     read, look = [], boundaries._look
 
@@ -83,17 +77,15 @@ def refined(path, times, delta, known, seen, monkeypatch):
     contrast = peaks.scores(delta, times, RULE)
     score = evidence.combine(contrast, RULE.threshold, known)
     at = marking.candidates_of(score, times, marking.LOWEST)
-    hidden = marking.hidden_in(score, contrast, times, at, marking.LOWEST, RULE.threshold)
-    assert hidden  # of a delta of noise some stand beside higher scores
     with monkeypatch.context() as patched:
         patched.setattr(boundaries, "_look", note)
-        return boundaries.refine(path, times, score, at, known, hidden=hidden, seen=seen), read
+        return boundaries.refine(path, times, score, at, known, cuts=cuts, seen=seen), read
 
 
 def test_what_was_foreseen_is_what_a_second_pass_finds(film, monkeypatch):
     *facts, close = looked_at(film)
-    seen, read = refined(film, *facts, close, monkeypatch)
-    again, read_again = refined(film, *facts, None, monkeypatch)
+    seen, read = refined(film, *facts, close.cuts, close, monkeypatch)
+    again, read_again = refined(film, *facts, close.cuts, None, monkeypatch)
     assert seen == again and {c.transition for c in seen} >= {"cut", "dissolve"}
     assert len(seen) > 15 and read == [] and len(read_again) >= len(seen)
 
@@ -101,8 +93,8 @@ def test_what_was_foreseen_is_what_a_second_pass_finds(film, monkeypatch):
 def test_pictures_that_had_to_go_are_read_from_the_file(film, monkeypatch):
     monkeypatch.setattr(closeup, "MEMORY", 12 * FPS * SIZE[0] * SIZE[1] * 3)  # twelve seconds, where delta comes 24 late
     *facts, close = looked_at(film)
-    seen, read = refined(film, *facts, close, monkeypatch)
-    again, read_again = refined(film, *facts, None, monkeypatch)
+    seen, read = refined(film, *facts, close.cuts, close, monkeypatch)
+    again, read_again = refined(film, *facts, close.cuts, None, monkeypatch)
     assert seen == again and 0 < len(read) < len(read_again)
     assert sum(s.frames.nbytes for s in close._held) <= closeup.MEMORY
 
@@ -137,4 +129,8 @@ def test_a_part_of_a_video_is_refined_alike(tiny_model, film, monkeypatch):
     close = open_video(film, **options).scenes(threshold=0.5)
     monkeypatch.setattr("mambamia_cli.pipeline.video.CLOSE_RATE", 1000)
     far = open_video(film, **options).scenes(threshold=0.5).candidates
-    assert len(far) > 5 and [facts(c) for c in close.candidates] == [facts(c) for c in far]
+    cuts = [c.time for c in close.candidates if c.transition == "cut"]
+    seen = [facts(c) for c in close.candidates]
+    # Every frame alone tells a cut from what the sampled ones take for a quick wipe.
+    assert len(far) > 5 and all(facts(c) in seen or any(abs(c.time - t) < 0.05 for t in cuts) for c in far)
+    assert sum(facts(c) in seen for c in far) > len(far) / 2

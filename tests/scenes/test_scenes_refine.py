@@ -192,26 +192,6 @@ def test_a_flash_is_no_cut_and_does_not_draw_one_to_itself():
     assert find_cut(frames[:16], times[:16], 0.2, 0.6) is None
 
 
-def test_a_cut_soon_after_another_is_seen_in_delta_alone(tmp_path):
-    """Pictures that move: what is gone after either cut is gone after both, so the score has one maximum; delta has two peaks. Fifteen
-    frames are as long as a scene must be, though 54.8 - 54.2 is less than 0.6."""
-    shots = [panned(seed, 4.0 if seed != 2 else 0.6) for seed in (1, 2, 3)]
-    path = write(tmp_path / "soon.mp4", [frame for shot in shots for frame in shot])
-    times, known = seen(path)
-    contrast = np.zeros(len(times))
-    contrast[[int(np.searchsorted(times, t - 1e-6)) for t in (4.0, 4.6)]] = 2.2
-    score = evidence.combine(contrast, 1.0, known)
-    score[15:20] = 1.5, 1.6, 1.7, 1.8, 1.9  # from 3.72 to 4.72 s, as where all nine pairs of frames lie across either cut
-    at = marking.candidates_of(score, times, 0.6)
-    hidden = marking.hidden_in(score, contrast, times, at, 0.6, 1.0)
-    assert 19 in at and hidden == [16]
-    alone, both = (boundaries.refine(path, times, score, at, known, hidden=also) for also in ((), hidden))
-    assert [round(c.time, 2) for c in alone if c.transition == "cut"] == [4.6]
-    assert [round(c.time, 2) for c in both if c.transition == "cut"] == [4.0, 4.6]
-    assert [round(c.time, 2) for c in marking.choose(both, 1.0, 0.6, 0.0, 8.6)] == [4.0, 4.6]
-    assert marking.hidden_in(score, contrast / 2, times, at, 0.6, 1.0) == []  # nothing that stands out less
-
-
 def test_scenes_of_the_shortest_length_are_kept_in_floating_point():
     cuts = [Candidate(t, t, 2.0, "cut") for t in (54.2, 54.8, 55.4, 55.9)]
     assert 54.8 - 54.2 < 0.6

@@ -1,0 +1,172 @@
+"""Hard cuts seen frame by frame, on pictures whose cuts are known to the frame."""
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from mambamia_cli.pipeline import boundaries
+from mambamia_cli.records import Candidate
+from mambamia_cli.scenes import cuts, marking
+from mambamia_cli.scenes.cuts import CutStream
+from mambamia_cli.scenes.evidence import Evidence
+
+FPS, SIZE = 25, (45, 80)
+
+
+def scenery(seed, size=(90, 400)):
+    """Soft and hard shapes of many sizes, as a photograph has: (H, W, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((*size, 3), np.float32)
+    for cells in (5, 11, 23, 45):
+        total += cv2.resize(rng.normal(0, 1, (cells, cells * size[1] // size[0], 3)).astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(128 + 45 * total, 0, 255).astype(np.uint8)
+
+
+def shot(seed, frames, step=0.6, begin=20):
+    """A pan over a scenery, `step` pixels a frame, (frames, 45, 80, 3) uint8."""
+    wide = scenery(seed)
+    views = [cv2.getRectSubPix(wide, (160, 90), (80 + begin + step * i, 45)) for i in range(frames)]
+    return np.stack([cv2.resize(view, SIZE[::-1], interpolation=cv2.INTER_AREA) for view in views])
+
+
+def found(frames, piece=64, fps=FPS):
+    stream, moments = CutStream(), [i / fps for i in range(len(frames))]
+    for a in range(0, len(frames), piece):
+        stream.push(frames[a : a + piece], moments[a : a + piece])
+    stream.finish()
+    return stream.times
+
+
+@pytest.fixture(scope="module")
+def film():
+    """Shots of 0.4 to 2 s, and the first frame of each but the first."""
+    lengths = [50, 15, 10, 15, 30, 12, 50, 25]
+    frames = np.concatenate([shot(seed, n, step=0.3 * (seed % 4)) for seed, n in enumerate(lengths)])
+    return frames, [k / FPS for k in np.cumsum(lengths)[:-1]]
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 10_000])
+def test_every_cut_is_found_at_its_frame_in_pieces_of_any_size(film, piece):
+    frames, truth = film
+    assert found(frames, piece) == truth
+
+
+def test_what_is_held_does_not_grow(film):
+    frames, truth = film
+    stream, seconds = CutStream(), len(frames) / FPS
+    for again in range(12):
+        stream.push(frames, [again * seconds + i / FPS for i in range(len(frames))])
+    assert len(stream._moments) == len(stream._jumps) == len(stream._green) < 256 + 2 * len(frames)
+    assert len(stream._changes) < 12
+    stream.finish()
+    every = [again * seconds + t for again in range(12) for t in (0.0, *truth)][1:]
+    assert np.allclose(stream.times, every)
+
+
+def test_a_pan_a_whip_pan_and_a_caption_are_no_cuts():
+    slow = shot(1, 60)
+    whip = shot(2, 12, step=22.0, begin=0)
+    whip = np.stack([cv2.blur(frame, (9, 1)) for frame in whip])
+    with_caption = shot(3, 60)
+    with_caption[25:, 32:42, 10:70] = np.random.default_rng(0).integers(0, 2, (10, 60, 1), np.uint8) * 255
+    assert found(np.concatenate([slow, slow[::-1]])) == []
+    assert found(np.concatenate([whip, whip[::-1]] * 3)) == []
+    assert found(with_caption) == []
+
+
+@pytest.mark.parametrize("length", [1, 4, 10])
+@pytest.mark.parametrize("what", ["white", "insert"])
+def test_what_comes_back_is_no_cut(length, what):
+    frames = shot(1, 100, step=0.2)
+    frames[50 : 50 + length] = 255 if what == "white" else shot(9, length)
+    assert found(frames) == []
+
+
+def test_a_picture_shown_longer_than_a_flash_has_two_cuts():
+    frames = shot(1, 100, step=0.2)
+    frames[40:60] = shot(9, 20)
+    assert found(frames) == [40 / FPS, 60 / FPS]
+
+
+@pytest.mark.parametrize("length", [8, 16])
+def test_a_fade_and_a_dissolve_are_no_cuts(length):
+    a, b = shot(1, 40 + length), shot(2, 40 + length)
+    u = np.linspace(0, 1, length)[:, None, None, None]
+    mixed = a[40:] * (1 - u) + b[:length] * u
+    black = np.where(u < 0.5, a[40:] * (1 - 2 * u), b[:length] * (2 * u - 1))
+    for between in (mixed, black):
+        assert found(np.concatenate([a[:40], between.astype(np.uint8), b[length:]])) == []
+
+
+def test_a_cut_over_a_blend_of_both_shots_is_one_at_the_blend():
+    """As frame rates are changed: one frame shows both."""
+    a, b = shot(1, 50), shot(2, 50)
+    blend = (a[-1:] * 0.5 + b[:1] * 0.5).astype(np.uint8)
+    assert found(np.concatenate([a, blend, b])) == [2.0]
+
+
+def replaced(seed, begin, frames):
+    """A shot of which the left third is another: as two views of one stage."""
+    frames[begin:, :, :30] = shot(seed, len(frames) - begin)[:, :, :30]
+    return frames
+
+
+def test_a_part_that_changes_once_is_a_cut_and_not_where_it_jumps_again_and_again():
+    once = replaced(7, 60, shot(1, 150, step=0.1))
+    stream = CutStream()
+    stream.push(once, [i / FPS for i in range(150)])
+    assert cuts.SOME < stream._across(60, 60) < cuts.MOST
+    stream.finish()
+    assert stream.times == [60 / FPS]
+    jerky = shot(1, 150, step=0.1)
+    for n, begin in enumerate(range(60, 150, 15)):
+        jerky = replaced(20 + n, begin, jerky)
+    assert found(jerky) == []
+
+
+def test_frames_of_other_rates(film):
+    frames, _ = film
+    assert found(np.repeat(frames, 2, axis=0), fps=50) == pytest.approx(found(frames))
+
+
+def test_few_frames_and_none_make_no_trouble():
+    assert found(shot(1, 1)) == [] and found(np.zeros((40, 45, 80, 3), np.uint8)) == []
+    stream = CutStream()
+    stream.push(np.zeros((0, 45, 80, 3), np.uint8), [])
+    stream.finish()
+    assert stream.times == []
+
+
+def test_a_real_clip(bikes):
+    """bikes.mp4: cuts between shots of one street, which a person sees at these frames."""
+    with av.open(str(bikes)) as file:
+        frames = np.stack([f.reformat(80, 45, "rgb24", interpolation="AREA").to_ndarray() for f in file.decode(video=0)])
+    assert set(found(frames)) <= {1.2, 3.04, 4.12, 5.48, 7.48, 9.68} and len(found(frames)) >= 5
+
+
+def test_a_cut_seen_frame_by_frame_is_a_marker_whatever_the_sampled_frames_say():
+    """Each once: what was found of it is told with the higher score, and what was not found where it shows is left out."""
+    times = np.arange(0, 10, 0.25)
+    nothing = Evidence(*(np.zeros(len(times)) for _ in range(5)))
+    score = np.full(len(times), 0.1)
+    score[20] = 3.0  # at 5 s, where nothing is found in the file
+    rule = boundaries.RefineRule()
+    seen = [boundaries._glimpsed(t, times, score, nothing, 1.0, rule) for t in (2.6, 4.9)]
+    assert [(c.time, c.look, c.transition) for c in seen] == [(2.6, 2.75, "cut"), (4.9, 5.0, "cut")]
+    assert seen[0].score == pytest.approx(rule.seen + rule.confirmed) and seen[1].score == pytest.approx(3.0 + rule.confirmed)
+    strong, unfound = Candidate(2.56, 2.75, 4.0, "cut"), Candidate(5.0, 5.0, 2.5)
+    fade = Candidate(7.0, 7.25, 2.0, "fade-black", 6.5, 7.5)
+    merged = boundaries._with_cuts([strong, unfound, fade], seen)
+    assert sorted((c.time, c.score) for c in merged) == [(2.6, 4.0), (4.9, seen[1].score), (7.0, 2.0)]
+    assert [c.time for c in marking.choose(sorted(merged, key=lambda c: c.time), 1.0, 0.6, 0.0, 10.0)] == [2.6, 4.9, 7.0]
+
+
+def test_a_window_of_what_is_gradual_ends_at_a_cut():
+    times, rule = np.arange(0, 10, 0.25), boundaries.RefineRule()
+    windows = boundaries._far(times, [20], [20], rule, [])
+    assert windows[20] == (5.0 - rule.far, 5.0 + rule.far)
+    low, high = boundaries._far(times, [20], [20], rule, [4.2, 5.72])[20]
+    assert low == 4.2 and 5.7 < high < 5.72
+    inside = boundaries._far(times, [20], [20], rule, [4.8])[20]
+    assert inside == windows[20]  # it may be what the frame stands for
