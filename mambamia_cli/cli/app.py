@@ -21,10 +21,10 @@ import typer
 from mambamia_cli import __version__
 from mambamia_cli.cli import ask, bench, doctor, evaluate, find, models, plan, scenes, summarize, train
 from mambamia_cli.cli.console import Console
-from mambamia_cli.cli.failures import translate
 from mambamia_cli.cli.options import FLAG
 from mambamia_cli.cli.output import UNENCODABLE, ReaderGone
 from mambamia_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from mambamia_cli.failures import translate
 
 Job = Callable[[], int]
 """What a command returns: the work, still to be done; calling it gives the exit code."""
