@@ -15,6 +15,17 @@ class MambamiaError(Exception):
         self.hint = hint.rstrip(".")
         super().__init__(f"{self.message}; {self.hint}" if self.hint else self.message)
 
+    @property
+    def reason(self) -> dict[str, str]:
+        """What records say of it."""
+        return {"class": self.error_class, "message": self.message, "hint": self.hint}
+
+    @staticmethod
+    def from_reason(reason: dict[str, str]) -> "MambamiaError":
+        """The error that another process told of."""
+        kinds = {kind.error_class: kind for kind in MambamiaError.__subclasses__()}
+        return kinds.get(reason["class"], MambamiaError)(reason["message"], reason["hint"])
+
 
 class UsageError(MambamiaError):
     """Bad options, questions or configuration: found before anything is decoded or loaded."""
@@ -57,6 +68,17 @@ class TimedOutError(MambamiaError):
     exit_code = 124
     error_class = "timeout"
 
+    @classmethod
+    def after(cls, seconds: float, source: str) -> "TimedOutError":
+        """`source` was given up."""
+        return cls(f"{source} took longer than {seconds:g} s", "raise --timeout or look at less of it")
+
+
+class CrashError(MambamiaError):
+    """The process that worked on a job of `batch` died of it."""
+
+    error_class = "crash"
+
 
 class OutputError(MambamiaError):
     """A result could not be written: the folder is missing, read-only or full."""
@@ -67,6 +89,9 @@ class OutputError(MambamiaError):
 
 EXIT_SOME_FAILED = 1
 """Several inputs, and at least one of them failed. One input alone gives its own class's code."""
+
+EXIT_STOPPED_EARLY = 101
+"""--max-failures was reached and work was left undone."""
 
 EXIT_INTERRUPTED = 130
 """Ctrl-C (128 + SIGINT)."""

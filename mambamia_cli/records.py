@@ -5,11 +5,14 @@ apply is None and is left out of the JSON; none is invented.
 """
 
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 LEVELS = ("shot", "scene", "chapter")
 """How finely a video is divided: see scenes.levels."""
+
+MOST_RANGES = 20
+"""Ranges that `find` looks for of each thing."""
 
 
 @dataclass(frozen=True)
@@ -192,12 +195,35 @@ class SummaryRecord:
 
 
 @dataclass(frozen=True)
+class JobRecord:
+    """What came of one job of `batch`. `status` is "done", with the `records` that the single command writes as JSON lines, or
+    "failed", with an `error` (class, message, hint). `key` is a hash of what decides the result; of several records of one key the
+    last one counts. `id` is the job's own, where it has one. `seconds` are those of all `attempts`."""
+
+    id: str | None
+    key: str
+    cmd: str
+    video: str
+    status: str
+    attempts: int
+    seconds: float
+    records: tuple[dict[str, Any], ...] | None = None
+    error: dict[str, str] | None = None
+    schema: str = "mambamia.job/1"
+
+
+@dataclass(frozen=True)
 class ErrorRecord:
     """What stands in the place of a result for an input that failed."""
 
     source: str
     error: dict[str, Any]
     schema: str = "mambamia.error/1"
+
+
+def best(record: FindRecord, most: int) -> FindRecord:
+    """The record with at most so many ranges of each thing; they are best first."""
+    return replace(record, found=tuple(replace(sighting, ranges=sighting.ranges[:most]) for sighting in record.found))
 
 
 def to_dict(record: Any) -> Any:

@@ -19,12 +19,12 @@ from typing import Annotated, Any, Self
 import typer
 
 from mambamia_cli import __version__
-from mambamia_cli.cli import ask, bench, doctor, evaluate, find, models, plan, scenes, summarize, train
+from mambamia_cli.cli import ask, batch, bench, doctor, evaluate, find, models, plan, scenes, summarize, train
 from mambamia_cli.cli.console import Console
-from mambamia_cli.cli.failures import translate
 from mambamia_cli.cli.options import FLAG
 from mambamia_cli.cli.output import UNENCODABLE, ReaderGone
 from mambamia_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from mambamia_cli.failures import translate
 
 Job = Callable[[], int]
 """What a command returns: the work, still to be done; calling it gives the exit code."""
@@ -42,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda word: word.replace("_", "-")},
     help="Ask, mark scenes in and summarise long videos on one machine, through the MambaMia compressor.",
-    epilog="Exit codes: 0 done, 1 some input failed, 2 usage, 3 input, 4 download, 5 model, 6 memory, 124 timeout, 130 Ctrl-C.",
+    epilog="Exit codes: 0 done, 1 some input failed, 2 usage, 3 input, 4 download, 5 model, 6 memory, 101 stopped early, 124 timeout, 130 Ctrl-C.",
 )
 
 
@@ -61,6 +61,7 @@ app.command("ask")(ask.ask)
 app.command("scenes")(scenes.scenes)
 app.command("summarize")(summarize.summarize)
 app.command("find")(find.find)
+app.command("batch")(batch.batch)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mambamia_cli.asked import check_choices, check_questions
 from mambamia_cli.cli import inputs
 from mambamia_cli.cli.console import Console, one_line
 from mambamia_cli.cli.options import ENGINE, FRAMES, IO, LANGUAGE, Options, takes
@@ -48,8 +49,7 @@ def split(words: list[str], given: list[str]) -> tuple[list[str], list[str]]:
                 raise UsageError(f"the question {text!r} is an existing file", "for several videos give the question with -p")
     if not questions:
         raise UsageError("no question was given", "put it after the video, in quotes, or give it with -p")
-    if any(not text.strip() for text in questions):
-        raise UsageError("a question is empty", "ask something, such as 'what happens in the video?'")
+    check_questions(questions)
     return videos, questions
 
 
@@ -59,10 +59,7 @@ def parse_choices(text: str) -> tuple[str, ...]:
     Raises:
         UsageError: fewer than two, an empty one or the same one twice.
     """
-    choices = tuple(part.strip() for part in text.split(","))
-    if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
-        raise UsageError(f"--choices {text!r} is not a list of different choices", "give at least two, such as 'cat,dog'")
-    return choices
+    return check_choices(text.split(","), f"--choices {text!r}")
 
 
 def _run(videos: list[str], questions: list[str], choices: tuple[str, ...] | None, options: Options, output: Output) -> int:

@@ -29,9 +29,9 @@ class Console:
         self._said: set[str] = set()
         self._beat = time.monotonic()
 
-    def begin(self, source: str) -> None:
-        """A new input: its name stands before the stages of its progress."""
-        self._title = one_line(source.rsplit("/", 1)[-1])[:40]
+    def begin(self, source: str, place: str = "") -> None:
+        """A new input: its name stands before the stages of its progress, and before that its place among many ("[17/1000] ")."""
+        self._title = place + one_line(source.rsplit("/", 1)[-1])[:40]
         self._said.clear()
 
     def progress(self, stage: str, done: float, total: float | None) -> None:
@@ -42,7 +42,7 @@ class Console:
             self._draw(stage, done, total)
         elif self.verbose and time.monotonic() - self._beat >= HEARTBEAT_SECONDS:
             self._beat = time.monotonic()
-            share = f" of {total:.0f}" if total else ""
+            share = f" of {total:.0f} ({min(done / total, 1):.0%})" if total else ""
             print(f"mambamia: {self._title}: {stage} {done:.0f}{share}", file=sys.stderr, flush=True)
 
     def _draw(self, stage: str, done: float, total: float | None) -> None:

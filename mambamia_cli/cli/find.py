@@ -1,7 +1,6 @@
 """`mambamia find`: when things are seen in a video."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,10 +8,7 @@ import typer
 from mambamia_cli.cli import inputs
 from mambamia_cli.cli.console import Console, one_line
 from mambamia_cli.cli.options import ENGINE, FLAG, FRAMES, IO, Options, takes
-from mambamia_cli.records import FindRecord, timecode, to_json
-
-MOST = 20
-"""Ranges that are looked for of each thing."""
+from mambamia_cli.records import MOST_RANGES, FindRecord, best, timecode, to_json
 
 EXIT_NOTHING_FOUND = 1
 """With --exit-status, as grep has it; an error has its own class's code."""
@@ -22,7 +18,7 @@ EXIT_NOTHING_FOUND = 1
 def find(
     video: Annotated[str, typer.Argument(metavar="VIDEO", show_default=False, help="A file or URL.")],
     queries: Annotated[list[str], typer.Argument(metavar="THING...", show_default=False, help="A word or a few: guitar, 'fire truck'.")],
-    most: Annotated[int, typer.Option("-n", "--most", min=1, max=MOST, metavar="N", help="So many time ranges of each thing, the best ones.")] = MOST,
+    most: Annotated[int, typer.Option("-n", "--most", min=1, max=MOST_RANGES, metavar="N", help="So many time ranges of each thing, the best ones.")] = MOST_RANGES,
     exit_status: Annotated[bool, typer.Option("--exit-status", metavar=FLAG, help="Exit with 1 when none of the things is found.")] = False,
     *,
     options: Options,
@@ -51,11 +47,6 @@ def find(
         return EXIT_NOTHING_FOUND if exit_status and not code and not seen else code
 
     return run
-
-
-def best(record: FindRecord, most: int) -> FindRecord:
-    """The record with at most so many ranges of each thing; they are best first."""
-    return replace(record, found=tuple(replace(sighting, ranges=sighting.ranges[:most]) for sighting in record.found))
 
 
 def render(record: FindRecord) -> str:

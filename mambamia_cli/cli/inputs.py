@@ -8,34 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from mambamia_cli.cli.console import Console
-from mambamia_cli.cli.failures import translate
 from mambamia_cli.cli.options import Options
 from mambamia_cli.cli.output import Output, ReaderGone
-from mambamia_cli.errors import EXIT_SOME_FAILED, InputError, ModelError, OutputError, TimedOutError, UsageError
+from mambamia_cli.errors import EXIT_SOME_FAILED, ModelError, OutputError, TimedOutError, UsageError
+from mambamia_cli.failures import translate
 from mambamia_cli.records import ErrorRecord, to_json
-
-
-def check_source(source: str) -> None:
-    """Refuse what cannot be a video before anything is loaded.
-
-    Raises:
-        InputError: missing, a folder, empty or unreadable.
-        UsageError: an empty name.
-    """
-    from mambamia_cli.video.source import is_url
-
-    if not source:
-        raise UsageError("the name of a video is empty", "give a file or a URL")
-    if is_url(source):
-        return
-    if os.path.isdir(source):
-        raise InputError(f"{source} is a folder", f"give a video file, for example {source.rstrip('/')}/*.mp4")
-    if not os.path.exists(source):
-        raise InputError(f"{source} does not exist", "check the path")
-    if not os.access(source, os.R_OK):
-        raise InputError(f"{source} cannot be read", "check its permissions")
-    if os.path.isfile(source) and os.path.getsize(source) == 0:
-        raise InputError(f"{source} is empty", "check that its download or recording finished")
+from mambamia_cli.video.source import check_source
 
 
 def plan(sources: Sequence[str], options: Options, *, results: int = 1) -> Output:
@@ -48,12 +26,21 @@ def plan(sources: Sequence[str], options: Options, *, results: int = 1) -> Outpu
     if len(sources) == 1:
         check_source(sources[0])
     output = sink(sources, options, results=results)
+    check_model(options.model)
+    return output
+
+
+def check_model(name: str) -> None:
+    """Refuse a model that is not there or whose config.json cannot be; no weights are read.
+
+    Raises:
+        ModelError: saying what is wrong with it.
+    """
     from mambamia_cli.models.folder import read_folder
     from mambamia_cli.models.kinds import NATIVE, kind_of
 
-    if kind_of(options.model).kind == NATIVE:
-        read_folder(options.model)
-    return output
+    if kind_of(name).kind == NATIVE:
+        read_folder(name)
 
 
 def sink(sources: Sequence[str], options: Options, *, results: int) -> Output:
@@ -80,10 +67,16 @@ def engine(options: Options, console: Console) -> Any:
     """The models of a run, shared by all its videos; nothing is loaded until it is needed."""
     from mambamia_cli.pipeline import Models
 
-    return Models(options.model, device=options.device, quant=options.quant, threads=options.threads,
-                  seed=options.seed, progress=console.progress,
-                  vram_limit=options.vram_limit, ram_limit=options.ram_limit, hear=options.audio,
-                  allow_pickle=options.allow_pickle, frame_size=options.frame_size)  # fmt: skip
+    return Models(**engine_settings(options), progress=console.progress)
+
+
+def engine_settings(options: Options) -> dict[str, Any]:
+    """What `pipeline.Models` is made with, as the options say."""
+    return {
+        "model": options.model, "device": options.device, "quant": options.quant, "threads": options.threads, "seed": options.seed,
+        "vram_limit": options.vram_limit, "ram_limit": options.ram_limit, "hear": options.audio,
+        "allow_pickle": options.allow_pickle, "frame_size": options.frame_size,
+    }  # fmt: skip
 
 
 def opened(source: str, options: Options, models: Any, console: Console) -> Any:
@@ -116,8 +109,7 @@ def each(sources: Sequence[str], options: Options, console: Console, output: Out
         except Exception as error:
             problem = translate(error)
             if options.format == "jsonl":
-                reason = {"class": problem.error_class, "message": problem.message, "hint": problem.hint}
-                output.write(to_json(ErrorRecord(source, reason)) + "\n")
+                output.write(to_json(ErrorRecord(source, problem.reason)) + "\n")
                 output.finish_record()
             if len(sources) == 1 or isinstance(problem, ModelError):
                 raise  # without its model, no other source can do better
@@ -138,7 +130,7 @@ def time_limit(seconds: float | None, source: str) -> Iterator[None]:
         return
 
     def expire(_number: int, _frame: Any) -> None:
-        raise TimedOutError(f"{source} took longer than {seconds:g} s", "raise --timeout or look at less of it")
+        raise TimedOutError.after(seconds, source)
 
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)

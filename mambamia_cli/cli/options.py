@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mambamia_cli.errors import UsageError
+from mambamia_cli.video.timespec import parse_rate, parse_time
 
 SAMPLING, MODEL, ANSWER, OUTPUT = "Time and sampling", "Model and device", "Answer", "Output"
 QUANTS = ("auto", "nf4", "fp4", "int4", "int8", "bf16", "fp32")
@@ -110,37 +111,8 @@ class Options:
 
     def span(self) -> tuple[Fraction | None, Fraction | None]:
         """`--start` and `--end` in seconds."""
-        from mambamia_cli.video.timespec import parse_time
-
         return (parse_time(self.start) if self.start is not None else None,
                 parse_time(self.end) if self.end is not None else None)  # fmt: skip
-
-
-def parse_rate(text: str) -> Fraction | None:
-    """"2", "0.5", "30000/1001" -> frames a second; "all" -> None, every frame.
-
-    Raises:
-        UsageError: it is none of these or not positive.
-    """
-    if text.strip().lower() == "all":
-        return None
-    try:
-        rate = Fraction(text.strip())
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if rate <= 0 or rate > 1000:
-        raise UsageError(f"--fps {text} is not a frame rate", "give a number above 0 and up to 1000, such as 2 or 0.5, or 'all'")
-    return rate
-
-
-def parse_length(text: str, flag: str) -> float:
-    """A length of time, "0.6", "0.6s" or "1:30" -> seconds."""
-    from mambamia_cli.video.timespec import parse_time
-
-    try:
-        return float(parse_time(text))
-    except UsageError as error:
-        raise UsageError(f"{flag} {text} is not a length of time", "give seconds, such as 0.6 or 0.6s") from error
 
 
 FLAG = ""

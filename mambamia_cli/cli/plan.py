@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from mambamia_cli.cli import inputs
 from mambamia_cli.cli.options import FRAMES, LANGUAGE, QUIET, Options, takes
 from mambamia_cli.cli.output import Output
 from mambamia_cli.errors import InputError, UsageError
-from mambamia_cli.video.source import is_url
+from mambamia_cli.video.source import check_source, is_url
 
 
 @takes(*FRAMES, *LANGUAGE, "model", "device", "vram_limit", "ram_limit", "json", "output", *QUIET)
@@ -55,7 +54,7 @@ def _facts(video: str, options: Options) -> dict[str, Any]:
     else:
         from mambamia_cli.video.probe import probe
 
-        inputs.check_source(video)
+        check_source(video)
         if is_url(video):
             raise UsageError("a URL is not fetched to be planned", "give a file, or a length such as 90m")
         info = probe(video, stream=options.video_track)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mambamia_cli.cli.console import Console
-from mambamia_cli.cli.inputs import check_source
 from mambamia_cli.cli.options import FRAMES, Options
 from mambamia_cli.errors import UsageError
 from mambamia_cli.records import ErrorRecord, ScenesRecord
 from mambamia_cli.scenes import reading
+from mambamia_cli.video.source import check_source
 
 _NEEDS_VIDEO = (*(name for name in FRAMES if name != "video_track"), "model")
 """Options that say how the video is looked at, which a record cannot do again."""

@@ -8,11 +8,12 @@ import typer
 
 from mambamia_cli.cli import inputs, scene_files, scene_records
 from mambamia_cli.cli.console import Console
-from mambamia_cli.cli.options import ENGINE, FLAG, FRAMES, IO, OUTPUT, Options, parse_length, takes
+from mambamia_cli.cli.options import ENGINE, FLAG, FRAMES, IO, OUTPUT, Options, takes
 from mambamia_cli.cli.output import Output, ReaderGone
 from mambamia_cli.cli.pictures import Pictures, local_video
 from mambamia_cli.errors import EXIT_SOME_FAILED, UsageError
 from mambamia_cli.records import LEVELS, ErrorRecord, ScenesRecord
+from mambamia_cli.video.timespec import parse_length
 
 MARKING = "Marking"
 MIN_SCENE_LEN = "0.6s"

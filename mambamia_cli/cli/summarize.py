@@ -7,9 +7,10 @@ import typer
 
 from mambamia_cli.cli import inputs
 from mambamia_cli.cli.console import Console, one_line
-from mambamia_cli.cli.options import ENGINE, FRAMES, IO, LANGUAGE, Options, parse_length, takes
+from mambamia_cli.cli.options import ENGINE, FRAMES, IO, LANGUAGE, Options, takes
 from mambamia_cli.cli.output import Output
 from mambamia_cli.records import SummaryRecord, timecode, to_json
+from mambamia_cli.video.timespec import parse_length
 
 
 @takes(*FRAMES, *LANGUAGE, *ENGINE, *IO)

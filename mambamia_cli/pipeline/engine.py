@@ -33,6 +33,9 @@ _STAGES = {"watch": ("encoder", "compressor"), "answer": ("answerer", "language"
 Progress = Callable[[str, float, float | None], None]
 """Called with (stage, done, total); seconds of video, or a count. total None = not known."""
 
+LOADING = "loading the "
+"""How the stages begin in which weights are loaded: from (0, None) to (1, 1)."""
+
 
 class Models:
     """Vision encoder and compressor, and what answers from what they saw, on one device.
@@ -279,9 +282,10 @@ class Models:
         return spotter
 
     def _load(self, name: str, load: Callable[[], Any]) -> Any:
-        self._progress(f"loading the {name}", 0, None)
-        began = time.perf_counter()
+        stage, began = LOADING + name, time.perf_counter()
+        self._progress(stage, 0, None)
         loaded = load()
+        self._progress(stage, 1, 1)
         self.load_s[name] = time.perf_counter() - began
         return loaded
 

@@ -302,6 +302,10 @@ class Video:
         with Ahead(reading(self.path, spec, self.models.settings.chunk, closely=closely, threads=threads)) as self._ahead:
             yield
 
+    def renew_plan(self) -> None:
+        """What is asked next is planned for anew, as a video just opened would: what it was planned for may be smaller."""
+        self._planned_for.clear()
+
     def prepare(self, *, question: str = "", max_tokens: int = 128, answers: bool = True, rate: Fraction | None = None) -> None:
         """Plan the run, refuse it if it cannot fit, and load the language model if it may stay. Comes before decoding.
 

@@ -4,12 +4,13 @@ yt_dlp is imported only when something is really fetched.
 """
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import DownloadError
+from ..errors import DownloadError, InputError, UsageError
 
 Progress = Callable[[int, int | None], None]
 """Called with (bytes there so far, bytes in all or None), from the thread that fetches."""
@@ -27,6 +28,27 @@ _AGAIN = "run it again: it goes on from what is there"
 def is_url(text: str | Path) -> bool:
     """Whether a source is an http(s) address rather than a path."""
     return re.match(r"https?://", str(text), re.IGNORECASE) is not None
+
+
+def check_source(source: str) -> None:
+    """Refuse what cannot be a video before anything is loaded.
+
+    Raises:
+        InputError: missing, a folder, empty or unreadable.
+        UsageError: an empty name.
+    """
+    if not source:
+        raise UsageError("the name of a video is empty", "give a file or a URL")
+    if is_url(source):
+        return
+    if os.path.isdir(source):
+        raise InputError(f"{source} is a folder", f"give a video file, for example {source.rstrip('/')}/*.mp4")
+    if not os.path.exists(source):
+        raise InputError(f"{source} does not exist", "check the path")
+    if not os.access(source, os.R_OK):
+        raise InputError(f"{source} cannot be read", "check its permissions")
+    if os.path.isfile(source) and os.path.getsize(source) == 0:
+        raise InputError(f"{source} is empty", "check that its download or recording finished")
 
 
 def fetch(url: str, cache_dir: str | Path, *, progress: Progress | None = None, timeout: float = 20.0) -> Path:

@@ -1,4 +1,4 @@
-"""Times as a person types them: 95, 95.5, 1:35, 1:02:03.5, 1h2m3s. A bare number is seconds."""
+"""Times as a person types them: 95, 95.5, 1:35, 1:02:03.5, 1h2m3s; a bare number is seconds. Lengths of time and frame rates, too."""
 
 import re
 from fractions import Fraction
@@ -27,3 +27,28 @@ def parse_time(text: str) -> Fraction:
         hours, minutes, seconds = (Fraction(match[unit] or 0) for unit in "hms")
         return hours * 3600 + minutes * 60 + seconds
     raise UsageError(f"'{text}' is not a time", "write it as 95, 95.5, 1:35, 1:02:03.5 or 1h2m3s")
+
+
+def parse_rate(text: str, flag: str = "--fps") -> Fraction | None:
+    """"2", "0.5", "30000/1001" -> frames a second; "all" -> None, every frame.
+
+    Raises:
+        UsageError: it is none of these or not positive.
+    """
+    if text.strip().lower() == "all":
+        return None
+    try:
+        rate = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0 or rate > 1000:
+        raise UsageError(f"{flag} {text} is not a frame rate", "give a number above 0 and up to 1000, such as 2 or 0.5, or 'all'")
+    return rate
+
+
+def parse_length(text: str, flag: str) -> float:
+    """A length of time, "0.6", "0.6s" or "1:30" -> seconds."""
+    try:
+        return float(parse_time(text))
+    except UsageError as error:
+        raise UsageError(f"{flag} {text} is not a length of time", "give seconds, such as 0.6 or 0.6s") from error

@@ -20,7 +20,7 @@ def test_help_is_quick_and_names_every_command():
         done = subprocess.run([sys.executable, "-m", "mambamia_cli", "--help"], capture_output=True, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    for command in ("ask", "scenes", "summarize", "models", "doctor", "bench"):
+    for command in ("ask", "scenes", "summarize", "batch", "models", "doctor", "bench"):
         assert command in done.stdout
     assert best < 0.8  # 0.2 s on an idle machine of two cores
 

@@ -10,8 +10,8 @@ from fractions import Fraction
 
 import av
 import pytest
-from cli.conftest import command
 from fixtures import videos
+from fixtures.command import command
 
 from mambamia_cli.cli.output import whole_file
 from mambamia_cli.errors import OutputError
