@@ -125,7 +125,7 @@ threading.Thread(target=shout, daemon=True).start()
     for name in ("torch", "json"):
         (tmp_path / "elsewhere" / f"{name}.py").write_text("raise SystemExit('a module was imported from where the videos are')")
     monkeypatch.chdir(tmp_path / "elsewhere")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))  # an empty part is the working directory
     ran = batch(jobs_file({"video": str(short_video), "cmd": "scenes"}))
     assert ran.code == 0 and len(json.loads(ran.out)["records"]) == 1, ran.err
 
