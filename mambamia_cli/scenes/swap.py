@@ -28,6 +28,9 @@ STEP = 2.0
 FAINT = 0.15
 """Ink of less than this part of what was there is noise."""
 
+WORDS = 0.15
+"""Part of a block's power that words have at least: what differs along its rows of pixels."""
+
 RESTS = (0.4, 0.7)
 """Share of the standing blocks that stand still before and after: below the first the count is nothing, above the second whole."""
 
@@ -67,6 +70,7 @@ def swapped(
     stood = norms[at[-REF]] > sigma  # (n + 2, q)
     still = _rests(at[-BEFORE], at[-REF], blocks, mean, norms) & _rests(at[PAST], at[AFTER], blocks, mean, norms)
     lost = stood & still & ~_covered(sides[at[-REF]], sides[at[PAST]]) & ~_shows(at[-REF], at[PAST], ink)
+    lost[lost] = _words_went(at[-REF], at[PAST], lost, blocks)
     now = lost & _shows(at[-REF], at[-1], ink) & ~_shows(at[-REF], at[0], ink)  # the last it was seen is the frame before
     about = now[:-2] | now[1:-1] | now[2:]  # (n, q)
     count = (lost[1:-1] & about).sum(1) * np.where(_beside(now.sum(1)), BESIDE, 1.0)
@@ -94,10 +98,25 @@ def _rests(a: np.ndarray, b: np.ndarray, blocks: np.ndarray, mean: np.ndarray, n
     return (np.abs(mean[a] - mean[b]) <= STEP + size / np.sqrt(pixels) / 4) & (flat | (moved <= 2 * (1 - STILL) * size * size))
 
 
+def _words_went(a: np.ndarray, b: np.ndarray, lost: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Of the blocks `lost` (n, q) bool from frames a (n,) to frames b (n,), those whose words are: -> as many bool. What is alike along
+    a row of pixels, as a bar is that marks a line, is no word; where words stay on it or there were none, none went."""
+    which, where = np.nonzero(lost)
+    side = round(blocks.shape[-1] ** 0.5)
+    before, after = (blocks[frames[which], where].reshape(-1, side, side) for frames in (a, b))
+    x, y = ((rows - rows.mean(-1, keepdims=True)).reshape(-1, side * side) for rows in (before, after))
+    whole = np.einsum("kp,kp->k", blocks[a[which], where], blocks[a[which], where])
+    return ~_alike(x, y) & (np.einsum("kp,kp->k", x, x) >= WORDS * whole)
+
+
 def _shows(a: np.ndarray, b: np.ndarray, ink: np.ndarray) -> np.ndarray:
     """Is the ink of frames a (n,) still in frames b (n,)? -> (n, q) bool"""
-    x, y = ink[a], ink[b]
+    return _alike(ink[a], ink[b])
+
+
+def _alike(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Is the ink x (..., p) still in y (..., p)? -> (...,) bool"""
     weight = np.abs(x)
-    own, other = np.einsum("nqp,nqp,nqp->nq", weight, x, x), np.einsum("nqp,nqp,nqp->nq", weight, y, y)
-    both = np.einsum("nqp,nqp,nqp->nq", weight, x, y)
+    own, other = np.einsum("...p,...p,...p->...", weight, x, x), np.einsum("...p,...p,...p->...", weight, y, y)
+    both = np.einsum("...p,...p,...p->...", weight, x, y)
     return (both >= ALIKE * np.sqrt(own * other)) & (other >= FAINT**2 * own)
