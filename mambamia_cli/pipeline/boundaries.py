@@ -2,21 +2,18 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from mambamia_cli.pipeline.glimpses import with_cuts, with_melts
 from mambamia_cli.records import Candidate
 from mambamia_cli.scenes.evidence import Evidence, EvidenceRule
 from mambamia_cli.scenes.refine import FLASH, SIZE, RefineRule, Turn, find_cut, find_gradual
 
 _RULE = RefineRule()
-
-SAME = 0.1
-"""Seconds around what was found within which a cut is the same change."""
 
 APART = 2e-3
 """Seconds before a cut at which a window ends that is not to reach it: more than times are rounded by, less than a frame."""
@@ -36,7 +33,7 @@ class Seen(Protocol):
 def refine(
     path: Path, times: np.ndarray, score: np.ndarray, at: Sequence[int], evidence: Evidence | None, *,
     threshold: float = 1.0,
-    cuts: Sequence[float] = (), stream: int | None = None, rule: RefineRule = _RULE, seen: Seen | None = None,
+    cuts: Sequence[float] = (), melts: Sequence[Turn] = (), stream: int | None = None, rule: RefineRule = _RULE, seen: Seen | None = None,
 ) -> list[Candidate]:  # fmt: skip
     """Where the change is that the sampled frames `at` stand for.
 
@@ -44,8 +41,8 @@ def refine(
     there. times, score (m,); at: increasing indices. A candidate of which nothing is found keeps its sampled frame's time.
     The file is read only around what was not `seen` while it was looked at.
 
-    cuts: seconds at which they are seen frame by frame (scenes.cuts). They part the windows of what is gradual, and are candidates
-    whatever the sampled frames say.
+    cuts: seconds at which they are seen frame by frame (scenes.cuts), melts: dissolves and fades seen so (scenes.melts). Both are candidates
+    whatever the sampled frames say, and cuts part the windows of what is gradual.
 
     What is found also speaks: the score of a cut seen between two frames rises by `rule.confirmed` * (1 - stays^2) thresholds,
     and that of a candidate at which no transition is seen falls by `rule.unfound`. A dissolve's rises as its detail sinks.
@@ -59,27 +56,14 @@ def refine(
 
     turns = _whole(search(times, at, evidence, find, rule, cuts), rule)
     found = [_candidate(float(times[i]), score[i] + threshold * _told(turn, i, evidence, rule), turn) for i, turn in sorted(turns.items())]
-    return _with_cuts(found, [_glimpsed(t, times, score, evidence, threshold, rule) for t in cuts])
 
+    def glimpsed(turn: Turn) -> Candidate:
+        """Its score is that of the sampled frame it shows in, or a sure one's."""
+        i = min(int(np.searchsorted(times, turn.time - 1e-6)), len(times) - 1)
+        return _candidate(float(times[i]), max(score[i], rule.seen * threshold) + threshold * _told(turn, i, evidence, rule), turn)
 
-def _glimpsed(t: float, times: np.ndarray, score: np.ndarray, evidence: Evidence | None, threshold: float, rule: RefineRule) -> Candidate:
-    """The candidate that a cut seen frame by frame is. Its score is that of the sampled frame it shows in, or a sure one's."""
-    i = min(int(np.searchsorted(times, t - 1e-6)), len(times) - 1)
-    turn = Turn(t, t, "cut", t)
-    return _candidate(float(times[i]), max(score[i], rule.seen * threshold) + threshold * _told(turn, i, evidence, rule), turn)
-
-
-def _with_cuts(found: list[Candidate], cuts: list[Candidate]) -> list[Candidate]:
-    """Both, each change once: what was found of a cut that is among `cuts`, or where it was not found though it shows there, is left out."""
-    moments, kept, scores = [cut.time for cut in cuts], [], [cut.score for cut in cuts]
-    for one in found:
-        first, last = bisect_left(moments, one.time - SAME), bisect_right(moments, one.time + SAME)
-        if one.transition == "cut" and first < last:
-            nearest = min(range(first, last), key=lambda k: abs(moments[k] - one.time))
-            scores[nearest] = max(scores[nearest], one.score)
-        elif one.transition is not None or not any(cut.look == one.look for cut in cuts[max(0, first - 4) : last]):
-            kept.append(one)
-    return kept + [replace(cut, score=score) for cut, score in zip(cuts, scores, strict=True)]
+    found = with_cuts(found, [glimpsed(Turn(t, t, "cut", t)) for t in cuts])
+    return with_melts(found, [glimpsed(turn) for turn in melts])
 
 
 def search(
@@ -157,9 +141,14 @@ def _far(times: np.ndarray, at: Sequence[int], which: Collection[int], rule: Ref
         low, high = max([times[i] - rule.far, *ends[-1:]]), min([times[i] + rule.far, *begins[:1]])
         before, after = times[max(i - 2, 0)], times[min(i + 1, len(times) - 1)]
         low, high = min(low, before - rule.near), max(high, after + rule.near)
-        past, to_come = bisect_right(cuts, before), bisect_right(cuts, after)
-        windows[i] = (max([low, *cuts[:past][-1:]]), min([high, *(cut - APART for cut in cuts[to_come : to_come + 1])]))
+        windows[i] = within(before, after, low, high, cuts)
     return windows
+
+
+def within(before: float, after: float, low: float, high: float, cuts: Sequence[float]) -> Window:
+    """The window [low, high] without what lies beyond a cut up to `before` or later than `after`."""
+    past, to_come = bisect_right(cuts, before), bisect_right(cuts, after)
+    return max([low, *cuts[:past][-1:]]), min([high, *(cut - APART for cut in cuts[to_come : to_come + 1])])
 
 
 def _look(path: Path, windows: dict[int, Window], stream: int | None) -> Iterator[tuple[int, tuple[np.ndarray, list[float]]]]:

@@ -26,8 +26,8 @@ def candidates_of(
         score = evidence.combine(score, rule.threshold, known)
     at = marking.candidates_of(score, times, lowest)
     if refine:
-        cuts = index.closeup.cuts if index.closeup is not None else ()
-        found = boundaries.refine(path, times, score, at, known, threshold=rule.threshold, cuts=cuts, stream=stream, seen=index.closeup)
+        every = {} if index.closeup is None else {"cuts": index.closeup.cuts, "melts": index.closeup.melts}
+        found = boundaries.refine(path, times, score, at, known, threshold=rule.threshold, stream=stream, seen=index.closeup, **every)
     else:
         found = [Candidate(float(times[i]), float(times[i]), float(score[i])) for i in at]
     first = float(times[0])

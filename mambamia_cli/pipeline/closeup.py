@@ -20,8 +20,9 @@ from mambamia_cli.pipeline import boundaries
 from mambamia_cli.scenes import marking, peaks
 from mambamia_cli.scenes.cuts import CutStream
 from mambamia_cli.scenes.evidence import Evidence, combine, fits
+from mambamia_cli.scenes.melts import MeltStream, is_melt
 from mambamia_cli.scenes.peaks import PeakRule
-from mambamia_cli.scenes.refine import RefineRule, Turn
+from mambamia_cli.scenes.refine import RefineRule, Turn, find_gradual
 
 if TYPE_CHECKING:
     from mambamia_cli.video import VideoInfo
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 MEMORY = 96 << 20
 """Bytes of small pictures at most: two minutes at 60 frames a second. Older ones go, and are read again should they be needed."""
+
+SAME_MELT = 0.5
+"""Seconds between the middles of two readings of one dissolve."""
+
+SETTLES = 2.5
+"""Seconds after a moment when all cuts around it are known."""
 
 SLACK = 4.0
 """Seconds before the last frame whose score is settled from which on pictures are kept: more than a candidate's window."""
@@ -48,7 +55,9 @@ class CloseUp:
         self._to_end = False
         self._settled = 0  # sampled frames whose score no later frame can change
         self._turns: dict[tuple[int, float, float, bool], Turn | None] = {}
-        self._cuts = CutStream()
+        self._cuts, self._melts, self._looked_at = CutStream(), MeltStream(), 0
+        self.melts: list[Turn] = []
+        """Dissolves and fades seen frame by frame, so far."""
 
     @property
     def cuts(self) -> list[float]:
@@ -62,15 +71,33 @@ class CloseUp:
             self._hold(stretch)
         if last:
             self._cuts.finish()
+            self._melts.finish()
+        if self._held:
+            self._look_at_melts(float("inf") if last else float(self._held[-1].times[-1]) - SETTLES)
 
     def _hold(self, stretch: "Stretch") -> None:
-        self._cuts.push(stretch.frames, [float(t) for t in stretch.times])
+        moments = [float(t) for t in stretch.times]
+        self._cuts.push(stretch.frames, moments)
+        self._melts.push(stretch.frames, moments)
         if not self._held and not self._bytes:
             self._from_start = stretch.times[0] == 0
         self._held.append(stretch)
         self._bytes += stretch.frames.nbytes
         while self._bytes > MEMORY:
             self._drop()
+
+    def _look_at_melts(self, until: float) -> None:
+        """Look at all frames around the moments up to `until` at which something may melt, from one cut to the next at most."""
+        while self._looked_at < len(self._melts.moments) and self._melts.moments[self._looked_at][0] <= until:
+            moment, depth = self._melts.moments[self._looked_at]
+            self._looked_at += 1
+            low, high = boundaries.within(moment, moment, moment - self._refining.far, moment + self._refining.far, self.cuts)
+            pictures = self._between(max(low, float(self._held[0].times[0])), min(high, float(self._held[-1].times[-1])))
+            if pictures is None:
+                continue
+            turn = find_gradual(*pictures, moment, self._refining)
+            if is_melt(turn, depth, *pictures) and not any(abs(turn.time - other.time) < SAME_MELT for other in self.melts[-4:]):
+                self.melts.append(turn)
 
     def foresee(self, times: np.ndarray, delta: np.ndarray, evidence: Evidence) -> None:
         """Refine the candidates that are certain by now. times, delta (m,): of the sampled frames so far whose delta is known."""

@@ -236,6 +236,18 @@ def _coarse(x: np.ndarray) -> np.ndarray:
     return x.reshape(len(x), high // down, down, wide // across, across, 3).mean((2, 4)).reshape(len(x), -1)
 
 
+def explained(frames: np.ndarray, first: int, last: int) -> tuple[float, np.ndarray, float]:
+    """How well the frames `first` and `last` explain those between, all made coarse: the median share R^2 of these, their places u
+    (last - first - 1,) on the way, and the correlation of both ends. frames (k, H, W, 3) in SIZE."""
+    x = _coarse(_rows(frames[first : last + 1]))
+    x = x - x.mean(1, keepdims=True)
+    ends, between = x[[0, -1]], x[1:-1]
+    weights = np.linalg.lstsq(ends.T, between.T, rcond=None)[0]  # (2, last - first - 1)
+    left = ((between - weights.T @ ends) ** 2).sum(1) / np.maximum((between**2).sum(1), 1e-6)
+    a, b, both = float(ends[0] @ ends[0]), float(ends[1] @ ends[1]), float(ends[0] @ ends[1])
+    return 1 - float(np.median(left)), weights[1] / np.maximum(weights.sum(0), 1e-6), both / max(1e-6, (a * b) ** 0.5)
+
+
 def _dip(x: np.ndarray, first: int, middle: int, last: int) -> float:
     """By how much the detail of frame `middle` is weaker than that of frames `first` and `last`: half in a dissolve, whose
     pictures share the screen; nothing in what moves, however it moves. Each block of DETAIL pixels weighs by its own strength."""

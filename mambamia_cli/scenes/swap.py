@@ -31,6 +31,9 @@ FAINT = 0.15
 WORDS = 0.15
 """Part of a block's power that words have at least: what differs along its rows of pixels."""
 
+POINTER = 2
+"""Blocks that a pointer takes each way at most."""
+
 RESTS = (0.4, 0.7)
 """Share of the standing blocks that stand still before and after: below the first the count is nothing, above the second whole."""
 
@@ -73,9 +76,23 @@ def swapped(
     lost[lost] = _words_went(at[-REF], at[PAST], lost, blocks)
     now = lost & _shows(at[-REF], at[-1], ink) & ~_shows(at[-REF], at[0], ink)  # the last it was seen is the frame before
     about = now[:-2] | now[1:-1] | now[2:]  # (n, q)
-    count = (lost[1:-1] & about).sum(1) * np.where(_beside(now.sum(1)), BESIDE, 1.0)
+    went = lost[1:-1] & about
+    count = went.sum(1) * _is_wide(went) * np.where(_beside(now.sum(1)), BESIDE, 1.0)
     rests = (stood & still)[1:-1].sum(1) / np.maximum(stood[1:-1].sum(1), 1)
     return count * np.clip((rests - RESTS[0]) / (RESTS[1] - RESTS[0]), 0, 1)
+
+
+def _is_wide(went: np.ndarray) -> np.ndarray:
+    """Whether more than POINTER x POINTER blocks went, of went (n, q) bool: a mouse pointer or a laser's dot is no wider. -> (n,) bool"""
+    side = round(went.shape[1] ** 0.5)
+    grid = went.reshape(-1, side, side)
+    return np.logical_or(*(_extent(grid.any(axis)) > POINTER for axis in (1, 2)))
+
+
+def _extent(line: np.ndarray) -> np.ndarray:
+    """From the first to the last that is set: (n, side) bool -> (n,) int, 0 where none is."""
+    side = line.shape[1]
+    return np.where(line.any(1), side - line.argmax(1) - line[:, ::-1].argmax(1), 0)
 
 
 def _beside(count: np.ndarray) -> np.ndarray:

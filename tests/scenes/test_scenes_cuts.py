@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mambamia_cli.pipeline import boundaries
+from mambamia_cli.pipeline.glimpses import with_cuts, with_melts
 from mambamia_cli.records import Candidate
-from mambamia_cli.scenes import cuts, marking
+from mambamia_cli.scenes import cuts
 from mambamia_cli.scenes.cuts import CutStream
 from mambamia_cli.scenes.evidence import Evidence
 
@@ -145,21 +146,29 @@ def test_a_real_clip(bikes):
     assert set(found(frames)) <= {1.2, 3.04, 4.12, 5.48, 7.48, 9.68} and len(found(frames)) >= 5
 
 
-def test_a_cut_seen_frame_by_frame_is_a_marker_whatever_the_sampled_frames_say():
-    """Each once: what was found of it is told with the higher score, and what was not found where it shows is left out."""
+def test_a_cut_seen_frame_by_frame_is_a_marker_whatever_the_sampled_frames_say(tmp_path):
+    """What was not found where it shows is left out."""
     times = np.arange(0, 10, 0.25)
     nothing = Evidence(*(np.zeros(len(times)) for _ in range(5)))
-    score = np.full(len(times), 0.1)
-    score[20] = 3.0  # at 5 s, where nothing is found in the file
-    rule = boundaries.RefineRule()
-    seen = [boundaries._glimpsed(t, times, score, nothing, 1.0, rule) for t in (2.6, 4.9)]
-    assert [(c.time, c.look, c.transition) for c in seen] == [(2.6, 2.75, "cut"), (4.9, 5.0, "cut")]
-    assert seen[0].score == pytest.approx(rule.seen + rule.confirmed) and seen[1].score == pytest.approx(3.0 + rule.confirmed)
-    strong, unfound = Candidate(2.56, 2.75, 4.0, "cut"), Candidate(5.0, 5.0, 2.5)
-    fade = Candidate(7.0, 7.25, 2.0, "fade-black", 6.5, 7.5)
-    merged = boundaries._with_cuts([strong, unfound, fade], seen)
-    assert sorted((c.time, c.score) for c in merged) == [(2.6, 4.0), (4.9, seen[1].score), (7.0, 2.0)]
-    assert [c.time for c in marking.choose(sorted(merged, key=lambda c: c.time), 1.0, 0.6, 0.0, 10.0)] == [2.6, 4.9, 7.0]
+    score, rule = np.full(len(times), 0.1), boundaries.RefineRule()
+    score[20] = 3.0  # at 5 s, where nothing is found
+
+    class Nothing:
+        def find(self, windows, sharp, times):
+            return dict.fromkeys(windows)
+
+    found = boundaries.refine(tmp_path / "none.mp4", times, score, [20], nothing, cuts=[2.6, 4.9], seen=Nothing())
+    assert [(c.time, c.look, c.transition) for c in found] == [(2.6, 2.75, "cut"), (4.9, 5.0, "cut")]
+    assert [c.score for c in found] == pytest.approx([rule.seen + rule.confirmed, 3.0 + rule.confirmed])
+
+
+def test_what_is_seen_twice_is_told_once_with_the_higher_score():
+    cut, again, other = Candidate(2.6, 2.75, 2.1, "cut"), Candidate(2.56, 2.75, 4.0, "cut"), Candidate(7.0, 7.25, 2.0, "fade-black", 6.5, 7.5)
+    assert sorted((c.time, c.score) for c in with_cuts([again, other], [cut])) == [(2.6, 4.0), (7.0, 2.0)]
+    melt, wider = Candidate(7.1, 7.25, 3.0, "dissolve", 6.7, 7.5), Candidate(12.0, 12.0, 1.5, "dissolve", 11.5, 12.5)
+    assert with_melts([other], [melt, wider]) == [Candidate(7.0, 7.25, 3.0, "fade-black", 6.5, 7.5), wider]
+    beside = Candidate(7.9, 8.0, 1.5, "wipe", 7.4, 8.4)
+    assert with_melts([beside], [melt]) == [beside, melt]
 
 
 def test_a_window_of_what_is_gradual_ends_at_a_cut():
