@@ -139,6 +139,8 @@ def is_melt(turn: Turn | None, depth: float, frames: np.ndarray, times: Sequence
         return depth >= FADE_DIP and alike <= FADE_ALIKE and turn.end - turn.start > FADE_SHORTEST
     if turn.kind != "dissolve":
         return False
+    if place.std() == 0:
+        return False
     step = float(np.corrcoef(place, np.arange(len(place)))[0, 1])
     rules, dip = ((STANDING,), 1.0) if turn.dip is None else ((MOVING, ONE_PLACE), turn.dip)
     return any(dip >= r.sinks and part >= r.explained and step >= r.step and alike <= r.alike for r in rules)

@@ -8,10 +8,11 @@ nothing that it shows ever vanishes by a bullet that appears or by a speaker who
 - lose their ink, the strokes that stand out of the block's ground, between i-3 and i+2. The correlation is weighted by the ink
   that was there, so that ink which joins it takes nothing away,
 - lose it within a frame of i, all at once,
+- lose words with it, what differs along a row of pixels: a bar that marks another line takes none with it,
 - and keep their ground, or most of the picture changes its own: what is covered, by a bar that joins a chart or by a picture
   that appears on a slide, was not swapped.
 
-The count is damped where less than most of the picture stands still: there a few blocks may do all this by chance.
+What is no wider than a mouse pointer does not count, and the count is damped where less than most of the picture stands still: there a few blocks may do all this by chance.
 """
 
 import numpy as np
@@ -28,7 +29,7 @@ STEP = 2.0
 FAINT = 0.15
 """Ink of less than this part of what was there is noise."""
 
-WORDS = 0.15
+WORDS = 0.08
 """Part of a block's power that words have at least: what differs along its rows of pixels."""
 
 POINTER = 2

@@ -4,6 +4,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from fixtures.moving_shots import FPS, shot
 
 from mambamia_cli.pipeline import boundaries
 from mambamia_cli.pipeline.glimpses import with_cuts, with_melts
@@ -11,24 +12,6 @@ from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import cuts
 from mambamia_cli.scenes.cuts import CutStream
 from mambamia_cli.scenes.evidence import Evidence
-
-FPS, SIZE = 25, (45, 80)
-
-
-def scenery(seed, size=(90, 400)):
-    """Soft and hard shapes of many sizes, as a photograph has: (H, W, 3) uint8."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros((*size, 3), np.float32)
-    for cells in (5, 11, 23, 45):
-        total += cv2.resize(rng.normal(0, 1, (cells, cells * size[1] // size[0], 3)).astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)
-    return np.clip(128 + 45 * total, 0, 255).astype(np.uint8)
-
-
-def shot(seed, frames, step=0.6, begin=20):
-    """A pan over a scenery, `step` pixels a frame, (frames, 45, 80, 3) uint8."""
-    wide = scenery(seed)
-    views = [cv2.getRectSubPix(wide, (160, 90), (80 + begin + step * i, 45)) for i in range(frames)]
-    return np.stack([cv2.resize(view, SIZE[::-1], interpolation=cv2.INTER_AREA) for view in views])
 
 
 def found(frames, piece=64, fps=FPS):

@@ -65,3 +65,28 @@ def test_a_slide_of_another_colour_is_swapped_all_the_same(rng):
     """All of its ground changes: that is no cover."""
     before, after = write(np.full((SIDE, SIDE), 220.0), rng, 0), write(np.full((SIDE, SIDE), 120.0), rng, 0, 250.0)
     assert measured(before, after)[CHANGE - 1 : CHANGE + 2].max() > RULE.swap
+
+
+def bar(picture, line, by=-45.0):
+    """A line of text marked by a bar of another shade, from edge to edge."""
+    top = 34 + 28 * line
+    picture[top : top + 24] += by
+    return picture
+
+
+@pytest.mark.parametrize("ink", [40.0, 250.0])
+def test_a_bar_that_marks_another_line_takes_no_words_with_it(rng, ink):
+    code = np.full((SIDE, SIDE), 150.0)
+    for line in range(4):
+        write(code, rng, line, ink)
+    assert measured(bar(code.copy(), 0), bar(code.copy(), 2)).max() < RULE.swap
+
+
+def test_a_pointer_that_moves_is_no_word(rng):
+    def at(row, column):
+        picture = write(np.full((SIDE, SIDE), 200.0), np.random.default_rng(3), 0)
+        picture[row : row + 18, column : column + 14] = rng.random((9, 7)).repeat(2, 0).repeat(2, 1) * 120
+        return picture
+
+    for row, column in ((120, 60), (120, 64), (126, 70), (150, 120)):
+        assert measured(at(row, column), at(row + 40, column + 40)).max() == 0
