@@ -29,6 +29,10 @@ STEP = 2.0
 FAINT = 0.15
 """Ink of less than this part of what was there is noise."""
 
+STAY = 0.9
+"""Correlation of what differs along rows of pixels from which on it is the same words: a photograph that stays behind words which go
+has less."""
+
 WORDS = 0.08
 """Part of a block's power that words have at least: what differs along its rows of pixels."""
 
@@ -124,7 +128,8 @@ def _words_went(a: np.ndarray, b: np.ndarray, lost: np.ndarray, blocks: np.ndarr
     before, after = (blocks[frames[which], where].reshape(-1, side, side) for frames in (a, b))
     x, y = ((rows - rows.mean(-1, keepdims=True)).reshape(-1, side * side) for rows in (before, after))
     whole = np.einsum("kp,kp->k", blocks[a[which], where], blocks[a[which], where])
-    return ~_alike(x, y) & (np.einsum("kp,kp->k", x, x) >= WORDS * whole)
+    own, other, both = (np.einsum("kp,kp->k", *pair) for pair in ((x, x), (y, y), (x, y)))
+    return (both < STAY * np.sqrt(own * np.maximum(other, FAINT**2 * own))) & (own >= WORDS * whole)
 
 
 def _shows(a: np.ndarray, b: np.ndarray, ink: np.ndarray) -> np.ndarray:
