@@ -23,6 +23,9 @@ import numpy as np
 from mambamia_cli.scenes.refine import Turn, explained
 
 HALVES = (4, 8, 13, 20, 30)
+STEP = 0.032
+"""Seconds between two frames that are looked at, at least: so many frames are as long at 60 a second as at 30."""
+
 BLOCK = 5  # pixels on a side
 SIGMA, LIKE = 2.0, 0.5
 FEWEST = 6
@@ -67,14 +70,20 @@ class MeltStream:
         self._blocks = np.empty((0, 0, BLOCK * BLOCK), np.float32)  # (k, q, p), means removed
         self._power = np.empty((0, 0), np.float32)  # (k, q)
         self._times: list[float] = []  # (k,) s
+        self._latest = float("-inf")
         self._dips: list[float] = []  # of the first frames held
         self._told = 0  # of the frames held, those that were judged
 
     def push(self, frames: np.ndarray, moments: Sequence[float]) -> None:
         """frames (m, H, W, 3) uint8, those that follow the ones already pushed, presented at `moments` (m,) seconds."""
-        if not len(frames):
+        taken = []
+        for i, moment in enumerate(moments):
+            if moment - self._latest >= STEP:
+                taken.append(i)
+                self._latest = moment
+        if not taken:
             return
-        blocks = _in_blocks(frames[..., 1])
+        blocks, moments = _in_blocks(frames[taken][..., 1]), [moments[i] for i in taken]
         power = np.einsum("kqp,kqp->kq", blocks, blocks)
         begins = not self._times
         self._blocks = blocks if begins else np.concatenate([self._blocks, blocks])

@@ -57,6 +57,14 @@ def test_pieces_of_any_size_give_the_same_moments(piece):
     np.testing.assert_allclose(moments_of(frames, piece), moments_of(frames, 64), rtol=1e-5)
 
 
+def test_twice_the_frames_a_second_make_no_difference():
+    frames = np.concatenate([mixed(length)[0] for length in (12, 30)])
+    stream, twice = MeltStream(), np.repeat(frames, 2, axis=0)
+    stream.push(twice, [i / (2 * FPS) for i in range(len(twice))])
+    stream.finish()
+    np.testing.assert_allclose(stream.moments, moments_of(frames), rtol=1e-5)
+
+
 def test_what_is_held_does_not_grow():
     frames, stream = mixed(20)[0], MeltStream()
     for again in range(20):
