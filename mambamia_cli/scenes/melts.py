@@ -55,7 +55,8 @@ MOVING, ONE_PLACE, STANDING = Rule(0.2, 0.88, 0.97, 0.6), Rule(0.3, 0.97, 0.99, 
 FADE_DIP, FADE_ALIKE, FADE_SHORTEST = 0.7, 0.35, 0.3
 """Of fades: the moment's dip and seconds at least, likeness of the ends at most: a light that pulses comes back to the same picture."""
 
-SHORTEST = 0.2  # s
+SHORTEST, LONGEST = 0.2, 2.4
+"""Seconds: what a slow zoom over a pan makes look like a dissolve is longer."""
 
 TRIM = 256
 """Frames that pile up before those no later one needs are let go."""
@@ -138,7 +139,7 @@ class MeltStream:
 def is_melt(turn: Turn | None, depth: float, frames: np.ndarray, times: Sequence[float]) -> bool:
     """Whether the turn that was made out among `frames` (k, H, W, 3), presented at `times` (k,), about a moment that dips by `depth`, is a
     dissolve or a fade beyond doubt."""
-    if turn is None or turn.end - turn.start < SHORTEST:
+    if turn is None or not SHORTEST <= turn.end - turn.start <= LONGEST:
         return False
     first, last = max(0, bisect_right(times, turn.start) - 2), min(len(times) - 1, bisect_right(times, turn.end) + 1)
     if last - first < 4:
