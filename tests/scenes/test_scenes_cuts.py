@@ -59,6 +59,20 @@ def test_a_pan_a_whip_pan_and_a_caption_are_no_cuts():
     assert found(with_caption) == []
 
 
+def test_frames_that_all_differ_between_two_shots_are_no_cut():
+    """As a whip pan from one to the other is, a few frames long."""
+    whip = [shot(30 + n, 1)[0] for n in range(5)]
+    assert found(np.concatenate([shot(1, 60), np.stack(whip), shot(2, 60)])) == []
+
+
+def test_the_bottom_of_a_quick_fade_is_no_cut():
+    """Both pictures are faint there, and neither is gone."""
+    a, b, levels = shot(1, 60), shot(2, 60), (0.75, 0.5, 0.3)
+    down = [(a[-1] * level).astype(np.uint8) for level in levels]
+    up = [(b[0] * level).astype(np.uint8) for level in reversed(levels)]
+    assert found(np.concatenate([a, np.stack(down + up), b])) == []
+
+
 @pytest.mark.parametrize("length", [1, 4, 10])
 @pytest.mark.parametrize("what", ["white", "insert"])
 def test_what_comes_back_is_no_cut(length, what):

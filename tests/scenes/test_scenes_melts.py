@@ -93,3 +93,12 @@ def test_a_dissolve_between_views_of_one_place_needs_to_be_plainer():
     assert not is_melt(Turn(turn.start, turn.start + 0.1, "dissolve", turn.start, 0.5), 0.5, frames, inside)
     alike = np.concatenate([shot(1, 70), shot(1, 70)])
     assert not is_melt(turn, 0.5, alike, inside)
+
+
+def test_ends_that_look_alike_need_a_plainer_mixture():
+    """Two views of one place, a few pixels apart."""
+    a, b, u = shot(1, 1, begin=20)[0], shot(1, 1, begin=30)[0], np.linspace(0, 1, 22)[:, None, None, None]
+    frames = np.concatenate([[a] * 20, (a * (1 - u) + b * u).astype(np.uint8), [b] * 20])
+    times = np.arange(len(frames)) / FPS
+    assert not is_melt(Turn(20 / FPS, 41 / FPS, "dissolve", 30.5 / FPS, 0.25), 0.5, frames, times)
+    assert is_melt(Turn(20 / FPS, 41 / FPS, "dissolve", 30.5 / FPS, 0.35), 0.5, frames, times)

@@ -67,19 +67,20 @@ def test_a_slide_of_another_colour_is_swapped_all_the_same(rng):
     assert measured(before, after)[CHANGE - 1 : CHANGE + 2].max() > RULE.swap
 
 
-def bar(picture, line, by=-45.0):
+def bar(picture, line, by):
     """A line of text marked by a bar of another shade, from edge to edge."""
-    top = 34 + 28 * line
-    picture[top : top + 24] += by
+    top = 40 + 28 * line
+    picture[top : top + 16] += by
     return picture
 
 
+@pytest.mark.parametrize("by", [-45.0, 45.0])
 @pytest.mark.parametrize("ink", [40.0, 250.0])
-def test_a_bar_that_marks_another_line_takes_no_words_with_it(rng, ink):
+def test_a_bar_that_marks_another_line_takes_no_words_with_it(rng, ink, by):
     code = np.full((SIDE, SIDE), 150.0)
     for line in range(4):
         write(code, rng, line, ink)
-    assert measured(bar(code.copy(), 0), bar(code.copy(), 2)).max() < RULE.swap
+    assert measured(bar(code.copy(), 0, by), bar(code.copy(), 2, by)).max() < RULE.swap
 
 
 def test_a_pointer_that_moves_is_no_word(rng):
