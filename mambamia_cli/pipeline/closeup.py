@@ -5,7 +5,7 @@ when its window of the compressor is worked through; the candidates that can be 
 pictures, and what is found is remembered by the exact question that was asked. `boundaries.refine` asks again at the end,
 with everything known: what was foreseen is answered from memory, and only the rest is read from the file once more. So what
 is found at a place is the same whether or not a video was looked at closely, up to what the decoder's smoothing of block edges
-(video.container.Decoder) changes in a small picture. Only a close look has `cuts`, which every frame is looked at for.
+(video.container.Decoder) changes in a small picture. Only a close look has `cuts` and `melts`, which every frame is looked at for.
 """
 
 from bisect import bisect_left, bisect_right
@@ -34,9 +34,6 @@ MEMORY = 96 << 20
 SAME_MELT = 0.5
 """Seconds between the middles of two readings of one dissolve."""
 
-SETTLES = 2.5
-"""Seconds after a moment when all cuts around it are known."""
-
 SLACK = 4.0
 """Seconds before the last frame whose score is settled from which on pictures are kept: more than a candidate's window."""
 
@@ -61,7 +58,7 @@ class CloseUp:
 
     @property
     def cuts(self) -> list[float]:
-        """Where hard cuts are seen frame by frame, in seconds, so far; half a second and more behind the last frame."""
+        """Where hard cuts are seen frame by frame, in seconds, so far; some two seconds behind the last frame."""
         return self._cuts.times
 
     def add(self, stretch: "Stretch | None", *, last: bool = False) -> None:
@@ -73,7 +70,7 @@ class CloseUp:
             self._cuts.finish()
             self._melts.finish()
         if self._held:
-            self._look_at_melts(float("inf") if last else float(self._held[-1].times[-1]) - SETTLES)
+            self._look_at_melts(self._cuts.settled - self._refining.far)  # when all cuts around a moment are known
 
     def _hold(self, stretch: "Stretch") -> None:
         moments = [float(t) for t in stretch.times]

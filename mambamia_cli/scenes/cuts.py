@@ -34,7 +34,8 @@ FEWEST = 12
 """Blocks with structure that both frames must have."""
 
 MOST, SOME = 0.55, 0.28
-"""Shares lost. Both were chosen on 29 films, lectures and music videos of four makers, with 870 cuts, 722 of which are found so."""
+"""Shares lost, both chosen on 29 films, lectures and music videos of four makers: of their 839 cuts and instant changes of slide 739 are found so,
+and 8 that are none."""
 
 BLENDED = 0.65
 """The same across a blend: over two frames, what moves fast loses more."""
@@ -76,6 +77,7 @@ class CutStream:
 
     def __init__(self) -> None:
         self.times: list[float] = []
+        self.settled = float("-inf")  # seconds up to which no later frame adds a cut
         self._green = np.empty((0, 0, 0), np.uint8)  # (k, H, W), frames that a later one may be compared with
         self._moments: list[float] = []  # (k,) s
         self._jumps: list[float] = []  # (k,) mean change from the frame before
@@ -143,6 +145,7 @@ class CutStream:
             one = self._waiting.pop(0)
             if not any(self._like(one, other) for other in self._changes):
                 insort(self.times, one.moment)
+        self.settled = moment - ISOLATED
         oldest = min([moment, *(one.moment for one in self._waiting)]) - ISOLATED
         self._changes = [one for one in self._changes if one.moment >= oldest]
 
@@ -190,10 +193,15 @@ class CutStream:
     def _blocks(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame k in blocks of mean 0 and norm 1 (q, p), and which of them have structure (q,)."""
         if k not in self._described:
-            high, wide = self._green.shape[1] // BLOCK, self._green.shape[2] // BLOCK
-            x = self._green[k, : high * BLOCK, : wide * BLOCK].astype(np.float32)
-            x = x.reshape(high, BLOCK, wide, BLOCK).swapaxes(1, 2).reshape(high * wide, BLOCK * BLOCK)
-            x = x - x.mean(1, keepdims=True)
+            x = in_blocks(self._green[k : k + 1])[0]
             norm = np.sqrt(np.einsum("qp,qp->q", x, x))  # (q,)
             self._described[k] = x / np.maximum(norm, 1e-6)[:, None], norm > SIGMA * BLOCK
         return self._described[k]
+
+
+def in_blocks(green: np.ndarray) -> np.ndarray:
+    """(k, H, W) uint8 -> (k, q, p) float32, blocks of BLOCK x BLOCK pixels, each one's mean removed."""
+    k, high, wide = len(green), green.shape[1] // BLOCK, green.shape[2] // BLOCK
+    x = green[:, : high * BLOCK, : wide * BLOCK].astype(np.float32)
+    x = x.reshape(k, high, BLOCK, wide, BLOCK).swapaxes(2, 3).reshape(k, high * wide, BLOCK * BLOCK)
+    return x - x.mean(2, keepdims=True)
