@@ -5,6 +5,8 @@ VENV   ?= .venv
 # The newest torch whose wheels every interpreter we support has; installed first so that nothing else chooses it.
 TORCH  ?= torch==2.13.0
 DEMO   ?= demo-out
+# Test processes side by side; each holds up to 3 GB.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 MAMBAMIA := $(BIN)/mambamia
@@ -36,12 +38,12 @@ demo: install
 
 # The HTML report is tried in a browser where there is one (on Debian: apt-get install chromium); a skip says where not.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-all: install
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name >/dev/null && exit 0; done; \
 		echo "No Chromium: the HTML report is not tried in a browser (on Debian: apt-get install chromium)."
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n $(WORKERS) -m ""
 
 # Remakes the embedded weights from nothing but packages; see the model card for the hours it takes.
 weights: install

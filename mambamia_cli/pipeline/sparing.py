@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 ALIKE = 2.0
 """Grey values by which the 8 x 8 pixel blocks of a frame may at most differ from the last one's, each on its mean."""
 
-CALM = 8.0
-"""Grey values: mean difference of two frames' thumbnails below which they are alike. Frames between them may be half as far
-from their mixture."""
+CALM = 14.0
+"""Grey values: mean difference of two frames' thumbnails below which they are alike."""
+
+BETWEEN, NOISE = 0.45, 0.5
+"""How far a frame between two like ones may be from their mixture, on the mean: BETWEEN of what these two differ by, or NOISE grey values.
+Where one picture replaces another at once, as slides of few words do that differ by little, a frame is half of that away and more."""
 
 SPANS = (4, 2)
 """Frames from one of two like ones to the other, tried in turn."""
@@ -88,7 +91,9 @@ class SparingEncoder:
                 if way[inside].any() or not new[a + 1 : a + span + 1].all():
                     continue
                 before, whole = small[a], small[a + span] - small[a]
-                if np.abs(whole).mean() < CALM and (np.abs(small[inside] - before - whole * parts[:, None, None]).mean((1, 2)) < CALM / 2).all():
+                change = float(np.abs(whole).mean())
+                away = np.abs(small[inside] - before - whole * parts[:, None, None]).mean((1, 2))  # (span - 1,)
+                if change < CALM and away.max() < max(NOISE, BETWEEN * change):
                     way[inside] = parts
         return way
 
