@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -10,8 +11,10 @@ import numpy as np
 
 from mambamia_cli.pipeline.glimpses import with_cuts, with_melts
 from mambamia_cli.records import Candidate
+from mambamia_cli.scenes.bars import without_bars
 from mambamia_cli.scenes.evidence import Evidence, EvidenceRule
-from mambamia_cli.scenes.refine import FLASH, SIZE, RefineRule, Turn, find_cut, find_gradual
+from mambamia_cli.scenes.motion import only_moves
+from mambamia_cli.scenes.refine import FLASH, MOTION, SIZE, RefineRule, Turn, find_cut, find_gradual
 
 _RULE = RefineRule()
 
@@ -89,7 +92,8 @@ def turn_at(frames: np.ndarray, moments: Sequence[float], times: np.ndarray, i: 
     if sharp:
         return find_cut(frames, moments, times[max(i - 1, 0)], times[i], rule)
     low, high = times[max(i - 2, 0)], times[min(i + 1, len(times) - 1)]
-    return find_cut(frames, moments, low, high, rule) or find_gradual(frames, moments, float(times[i]), rule)
+    turn = find_cut(frames, moments, low, high, rule) or find_gradual(frames, moments, float(times[i]), rule)
+    return replace(turn, kind=MOTION) if turn is not None and only_moves(turn, frames, moments) else turn
 
 
 def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule) -> float:
@@ -98,7 +102,9 @@ def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule
         return 0.0
     if turn is None:
         return -rule.unfound
-    if turn.kind == FLASH:
+    if turn.kind in (FLASH, MOTION):
+        return -rule.flashed
+    if evidence.scrolled[i]:
         return -rule.flashed
     stays = float(np.nan_to_num(evidence.stays[i], nan=1.0))
     if turn.kind == "dissolve" and turn.dip is not None:
@@ -158,12 +164,12 @@ def _look(path: Path, windows: dict[int, Window], stream: int | None) -> Iterato
     order = sorted(windows, key=lambda i: windows[i])
     spans = [(max(Fraction(windows[i][0]), Fraction(0)), Fraction(max(windows[i][1], 0))) for i in order]
     for i, stretch in zip(order, open_windows(path, spans, SIZE, stream=stream), strict=True):
-        yield i, (stretch.frames, [float(t) for t in stretch.times])
+        yield i, (without_bars(stretch.frames), [float(t) for t in stretch.times])
 
 
 def _candidate(look: float, score: float, turn: Turn | None) -> Candidate:
     score = max(0.0, float(score))
-    if turn is None or turn.kind == FLASH:
+    if turn is None or turn.kind in (FLASH, MOTION):
         return Candidate(look, look, round(score, 4))
     if turn.kind == "cut":
         return Candidate(turn.time, look, round(score, 4), "cut")

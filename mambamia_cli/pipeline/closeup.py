@@ -11,6 +11,7 @@ is found at a place is the same whether or not a video was looked at closely, up
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Collection
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from mambamia_cli.pipeline import boundaries
 from mambamia_cli.scenes import marking, peaks
+from mambamia_cli.scenes.bars import without_bars
 from mambamia_cli.scenes.cuts import CutStream
 from mambamia_cli.scenes.evidence import Evidence, combine, fits
 from mambamia_cli.scenes.melts import MeltStream, is_melt
@@ -25,6 +27,7 @@ from mambamia_cli.scenes.peaks import PeakRule
 from mambamia_cli.scenes.refine import RefineRule, Turn, find_gradual
 
 if TYPE_CHECKING:
+    from mambamia_cli.records import Candidate
     from mambamia_cli.video import VideoInfo
     from mambamia_cli.video.decode import Stretch
 
@@ -33,6 +36,9 @@ MEMORY = 96 << 20
 
 SAME_MELT = 0.5
 """Seconds between the middles of two readings of one dissolve."""
+
+BLANK, FADING = 3.0, 0.3
+"""Grey values: standard deviation up to which a picture shows nothing; seconds that it takes from there to where a fade is seen to begin or end."""
 
 SLACK = 4.0
 """Seconds before the last frame whose score is settled from which on pictures are kept: more than a candidate's window."""
@@ -55,6 +61,8 @@ class CloseUp:
         self._cuts, self._melts, self._looked_at = CutStream(), MeltStream(), 0
         self.melts: list[Turn] = []
         """Dissolves and fades seen frame by frame, so far."""
+        self._span: list[float] = []  # seconds of the first and the last frame
+        self._shown: list[float] = []  # of the first and the last that show something
 
     @property
     def cuts(self) -> list[float]:
@@ -73,7 +81,9 @@ class CloseUp:
             self._look_at_melts(self._cuts.settled - self._refining.far)  # when all cuts around a moment are known
 
     def _hold(self, stretch: "Stretch") -> None:
+        stretch = replace(stretch, frames=without_bars(stretch.frames))
         moments = [float(t) for t in stretch.times]
+        self._note_what_shows(stretch.frames, moments)
         self._cuts.push(stretch.frames, moments)
         self._melts.push(stretch.frames, moments)
         if not self._held and not self._bytes:
@@ -82,6 +92,19 @@ class CloseUp:
         self._bytes += stretch.frames.nbytes
         while self._bytes > MEMORY:
             self._drop()
+
+    def _note_what_shows(self, frames: np.ndarray, moments: list[float]) -> None:
+        shows = np.flatnonzero(frames[..., 1].std((1, 2)) > BLANK)
+        self._span = [(self._span or moments)[0], moments[-1]]
+        if len(shows):
+            self._shown = [(self._shown or [moments[shows[0]]])[0], moments[shows[-1]]]
+
+    def is_of_blank(self, one: "Candidate") -> bool:
+        """Whether a gradual transition is the video's own fade-in from nothing, or its fade-out to nothing: no scene ends or begins there."""
+        if one.transition_start is None or one.transition_end is None or not self._shown:
+            return False
+        opens = self._span[0] < self._shown[0] and one.transition_start < self._shown[0] + FADING
+        return opens or (self._shown[1] < self._span[1] and one.transition_end > self._shown[1] - FADING)
 
     def _look_at_melts(self, until: float) -> None:
         """Look at all frames around the moments up to `until` at which something may melt, from one cut to the next at most."""

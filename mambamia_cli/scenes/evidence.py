@@ -20,6 +20,7 @@ measured for every looked-at frame i; each names one way in which an editor chan
     stays  The least share of the standing blocks of i-k that are still there in i+k-1, k = 2 .. 4: near 1, both sides show
            the same picture, and whatever delta saw between them (a flash, an addition, a gesture) was no change of scene.
 
+    scrolled  1 where what changed is there again some lines higher or lower (scroll.py): then nothing is gone or swapped. Else 0.
     swapped  Slides of few words: how many blocks lose at one moment what they showed, in a picture that stands still before
            and after it. See swap.py.
 
@@ -30,7 +31,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from mambamia_cli.scenes import swap
+from mambamia_cli.scenes import scroll, swap
+from mambamia_cli.scenes.bars import without_bars
 
 GRID, BLOCK = 14, 8
 SIDE = GRID * BLOCK
@@ -59,6 +61,12 @@ SINKS, PAN, DIP = 0.5, 0.15, 0.5
 """What the sinking of contrast by DIP (that of a dissolve between unlike pictures) adds to `mixed`: SINKS for each part of it
 beyond PAN, that of a slow pan."""
 
+ENOUGH = 8
+"""Blocks of which the lost ones are a share, if no more are judged: of a soft picture that moves, the few edges are soon elsewhere."""
+
+LITTLE = 0.1
+"""What is gone, at least, where it is asked whether the picture scrolled, unless blocks are swapped."""
+
 FEWEST = 3
 """Standing blocks below which nothing is said of what is gone."""
 
@@ -72,6 +80,7 @@ class Evidence:
     mixed: np.ndarray
     faded: np.ndarray
     swapped: np.ndarray
+    scrolled: np.ndarray
 
     def part(self, begin: int, end: int) -> "Evidence":
         """Of the frames [begin, end)."""
@@ -115,14 +124,28 @@ class EvidenceStream:
         here = np.arange(self._done, until)
         norms = np.sqrt(self._products[:, 0])  # (k, 196)
         gone = self._gone(here, norms)
-        swapped = swap.swapped(here, self._blocks, self._ink, self._mean, self._sides, norms, SIGMA * BLOCK)
+        swapped = swap.swapped(here, self._blocks, self._ink, self._mean, self._sides, norms)
         if not self._parts:
             gone[0] = swapped[0] = 0.0  # nothing stands before the first frame
-        self._parts.append((gone, self._stays(here, norms), *self._gradual(here, norms), swapped))
+        scrolled = np.zeros(len(here))
+        for k in np.flatnonzero((np.nan_to_num(gone) > LITTLE) | (swapped >= scroll.FEWEST)):
+            scrolled[k] = self._scrolls(self._done + int(k))
+        gone, swapped = (np.where(scrolled > 0, 0.0, lost) for lost in (gone, swapped))
+        self._parts.append((gone, self._stays(here, norms), *self._gradual(here, norms), swapped, scrolled))
         drop = max(0, until - BEHIND)
         self._blocks, self._ink, self._mean, self._sides = (a[drop:] for a in (self._blocks, self._ink, self._mean, self._sides))
         self._products = self._products[drop:]
         self._done = until - drop
+
+    def _scrolls(self, i: int) -> bool:
+        """Whether what changes about frame i does so by moving up or down."""
+        last = len(self._mean) - 1
+        return any(scroll.is_scrolled(self._picture(max(0, i - 1 - more)), self._picture(min(last, i + more))) for more in (0, 1))
+
+    def _picture(self, i: int) -> np.ndarray:
+        """(SIDE, SIDE) grey values of frame i"""
+        pixels = self._blocks[i] + self._mean[i][:, None]  # (196, 64)
+        return pixels.reshape(GRID, GRID, BLOCK, BLOCK).swapaxes(1, 2).reshape(SIDE, SIDE)
 
     def _with_those_before(self, new: int) -> np.ndarray:
         """Products of the blocks of the last `new` frames with those of the frames 0 .. FARTHEST before: (new, 11, 196). Each pair
@@ -149,9 +172,10 @@ class EvidenceStream:
                 a, b = np.maximum(here - back, 0), np.minimum(here + ahead, last)
                 _, vanished, kept = self._compare(a, b, norms)
                 restless = moved[a] | moved[np.minimum(b + 1, last)] & (b < last)[:, None]
-                lost, held, stood = (vanished & ~restless).sum(1), (kept & ~restless).sum(1), (vanished | kept).sum(1)
+                lost, held, stood = swap.weight(vanished & ~restless), (kept & ~restless).sum(1), (vanished | kept).sum(1)
                 judged = lost + held
-                share = np.where(judged >= FEWEST, lost / np.maximum(judged, 1) - DOUBT * (1 - judged / np.maximum(stood, 1)), np.nan)
+                share = lost / np.maximum(judged, ENOUGH) - DOUBT * (1 - judged / np.maximum(stood, 1))
+                share = np.where(judged >= FEWEST, share, np.nan)
                 least = np.fmin(least, share)
         return np.where(np.isinf(least), np.nan, np.maximum(least, 0))
 
@@ -221,6 +245,7 @@ def describe(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         small = small.astype(np.float32) / (down * across)
     else:  # sizes that do not divide: the nearest pixels
         small = green[:, np.arange(SIDE) * high // SIDE][:, :, np.arange(SIDE) * wide // SIDE].astype(np.float32)
+    small = without_bars(small)
     blocks = small.reshape(m, GRID, BLOCK, GRID, BLOCK).transpose(0, 1, 3, 2, 4).reshape(m, GRID * GRID, BLOCK * BLOCK)
     mean = blocks.mean(-1)  # (m, 196)
     return blocks - mean[..., None], mean

@@ -23,6 +23,9 @@ import numpy as np
 FLASH = "flash"
 """The kind of what is no transition, since the picture before it comes back."""
 
+MOTION = "motion"
+"""The kind of what is no transition, since nothing is replaced: see motion.py."""
+
 SIZE = (45, 80)
 """Height and width that the frames are looked at in."""
 
@@ -44,6 +47,8 @@ class RefineRule:
     apart: float = 0.4
     beyond: float = 1.0  # times what changes in the frames on either side: more than a stutter of what moves
     least: float = 0.3  # mean change in grey values below which there is no cut to place
+    above: float = 0.7  # of the picture's height: captions come and go below
+    caption: float = 0.25  # of what changes for good on the whole: if less does above, a caption did
     dark: float = 0.35  # of the sides' contrast: a fade
     fit: tuple[float, float] = (0.15, 0.85)  # places on the way that the line is drawn through
     between: float = 0.35  # share of pixels between both sides' halfway: fewer make a wipe
@@ -51,18 +56,18 @@ class RefineRule:
     confirmed: float = 0.6  # thresholds added to the score of a cut that every frame was looked at for, if nothing stays
     seen: float = 1.5  # thresholds that a cut seen frame by frame has at least, whatever the sampled frames say
     unfound: float = 0.5  # thresholds taken off where every frame shows no transition
-    flashed: float = 2.0  # thresholds taken off where the picture comes back
+    flashed: float = 2.0  # thresholds taken off where the picture comes back or only moves
     melted: tuple[float, float] = (0.5, 0.15)  # thresholds added for a dissolve whose detail sinks, if nothing stays; taken off where it does not
     sinks: tuple[float, float] = (0.2, 0.15)  # the dip that says neither, and how far from it both count whole
     longest: float = 3.2  # a longer transition is not believed
-    flash: float = 0.4  # one no longer than this is a flash if the picture before it comes back
-    returns: float = 8.0  # times what changed from before to after: what is in between
+    flash: float = 0.45  # one no longer than this is a flash if the picture before it comes back
+    returns: float = 4.0  # times what changed from before to after: what is in between
 
 
 @dataclass(frozen=True)
 class Turn:
     """What a marker became: [start, end] of the transition in seconds, and its kind: cut, dissolve, wipe, fade-black,
-    fade-white or FLASH. `time` is where the scene opens; for a cut all three times are that of the new scene's first frame.
+    fade-white, FLASH or MOTION. `time` is where the scene opens; for a cut all three times are that of the new scene's first frame.
     `dip`: by how much the picture's detail sinks halfway, about a half in a dissolve; None where that says nothing, as between slides, where a bullet may appear as softly."""
 
     start: float
@@ -96,7 +101,14 @@ def find_cut(frames: np.ndarray, times: Sequence[float], low: float, high: float
     sides = [min(float(np.abs(x[i] - x[j]).mean()) for i in outer) for outer, j in zip(ends, (k - 1, k), strict=True)]
     if lasting[k] < max(rule.least, rule.leap * way, rule.alone * float(lasting[near].max(initial=0.0)), rule.beyond * max(sides)):
         return None
-    return Turn(float(times[k]), float(times[k]), "cut", float(times[k]))
+    kind = "cut" if _is_above(frames[max(0, k - ACROSS) : k + ACROSS], min(k, ACROSS), float(lasting[k]), rule) else MOTION
+    return Turn(float(times[k]), float(times[k]), kind, float(times[k]))
+
+
+def _is_above(frames: np.ndarray, k: int, whole: float, rule: RefineRule) -> bool:
+    """Whether what changes for good at frame k of `frames` (n, H, W, 3), by `whole` grey values, does so above the captions, too."""
+    x = _rows(frames[:, : round(rule.above * frames.shape[1])])
+    return min(float(np.abs(f - x[k:]).mean(-1).min()) for f in x[:k]) >= rule.caption * whole
 
 
 def find_gradual(frames: np.ndarray, times: Sequence[float], around: float, rule: RefineRule = RefineRule()) -> Turn | None:

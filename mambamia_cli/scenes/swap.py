@@ -18,6 +18,9 @@ there a few blocks may do all this by chance.
 
 import numpy as np
 
+SIGMA = 3.5
+"""Grey values: standard deviation from which a block shows something. Standing pictures have little noise."""
+
 BEFORE, REF, PAST, AFTER = 5, 3, 2, 5
 """Frames: still from i-BEFORE to i-REF and from i+PAST to i+AFTER; half a second to each side for a soft change."""
 
@@ -39,6 +42,9 @@ WORDS = 0.08
 
 POINTER = 2
 """Blocks that a pointer takes each way at most."""
+
+CAPTION = 0.3
+"""The lowest part of the picture, in which captions come and go while the slide stays."""
 
 RESTS = (0.4, 0.7)
 """Share of the standing blocks that stand still before and after: below the first the count is nothing, above the second whole."""
@@ -66,26 +72,32 @@ def ink_of(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def swapped(
-    here: np.ndarray, blocks: np.ndarray, ink: np.ndarray, mean: np.ndarray, sides: np.ndarray, norms: np.ndarray, sigma: float
+    here: np.ndarray, blocks: np.ndarray, ink: np.ndarray, mean: np.ndarray, sides: np.ndarray, norms: np.ndarray
 ) -> np.ndarray:  # fmt: skip
     """Blocks swapped about each of the frames `here` (n,), increasing by one: -> (n,) float.
 
-    blocks (k, q, p) with means removed, their ink (k, q, p), means (k, q), sides (k, q, 2) and norms (k, q); sigma: norm from which
-    a block stands.
+    blocks (k, q, p) with means removed, their ink (k, q, p), means (k, q), sides (k, q, 2) and norms (k, q).
     """
     last = len(mean) - 1
     around = np.clip(np.arange(here[0] - 1, here[-1] + 2), 0, last)  # one frame more on each side
     at = {k: np.clip(around + k, 0, last) for k in (-BEFORE, -REF, -1, 0, PAST, AFTER)}
-    stood = norms[at[-REF]] > sigma  # (n + 2, q)
+    stood = norms[at[-REF]] > SIGMA * blocks.shape[-1] ** 0.5  # (n + 2, q)
     still = _rests(at[-BEFORE], at[-REF], blocks, mean, norms) & _rests(at[PAST], at[AFTER], blocks, mean, norms)
     lost = stood & still & ~_covered(sides[at[-REF]], sides[at[PAST]]) & ~_shows(at[-REF], at[PAST], ink)
     lost[lost] = _words_went(at[-REF], at[PAST], lost, blocks)
     now = lost & _shows(at[-REF], at[-1], ink) & ~_shows(at[-REF], at[0], ink)  # the last it was seen is the frame before
     about = now[:-2] | now[1:-1] | now[2:]  # (n, q)
     went = lost[1:-1] & about
-    count = went.sum(1) * _is_wide(went) * np.where(_beside(now.sum(1)), BESIDE, 1.0)
+    count = weight(went) * _is_wide(went) * np.where(_beside(now.sum(1)), BESIDE, 1.0)
     rests = (stood & still)[1:-1].sum(1) / np.maximum(stood[1:-1].sum(1), 1)
     return count * np.clip((rests - RESTS[0]) / (RESTS[1] - RESTS[0]), 0, 1)
+
+
+def weight(went: np.ndarray) -> np.ndarray:
+    """How many blocks went, of went (n, q) bool; of those in the CAPTION part no more than went above it. -> (n,) int"""
+    low = went.shape[1] - round(CAPTION * went.shape[1] ** 0.5) * round(went.shape[1] ** 0.5)
+    above = went[:, :low].sum(1)
+    return above + np.minimum(went[:, low:].sum(1), above)
 
 
 def _is_wide(went: np.ndarray) -> np.ndarray:

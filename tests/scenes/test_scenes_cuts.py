@@ -146,7 +146,7 @@ def test_a_real_clip(bikes):
 def test_a_cut_seen_frame_by_frame_is_a_marker_whatever_the_sampled_frames_say(tmp_path):
     """What was not found where it shows is left out."""
     times = np.arange(0, 10, 0.25)
-    nothing = Evidence(*(np.zeros(len(times)) for _ in range(5)))
+    nothing = Evidence(*(np.zeros(len(times)) for _ in range(6)))
     score, rule = np.full(len(times), 0.1), boundaries.RefineRule()
     score[20] = 3.0  # at 5 s, where nothing is found
 

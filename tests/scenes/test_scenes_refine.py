@@ -160,7 +160,7 @@ def test_two_readings_of_one_dissolve_become_the_wider():
 
 
 def test_a_dissolve_whose_detail_sinks_is_surer_and_one_whose_does_not_less_sure():
-    stays = evidence.Evidence(*(np.zeros(3) for _ in range(5)))
+    stays = evidence.Evidence(*(np.zeros(3) for _ in range(6)))
     rule = RefineRule()
     told = [boundaries._told(gradual(1.0, 2.0, dip), 1, stays, rule) for dip in (0.5, 0.2, 0.0, None)]
     assert told == [rule.melted[0], pytest.approx(0), -rule.melted[1], 0.0]
@@ -262,10 +262,11 @@ def test_a_slide_of_few_words_makes_way_for_another_though_all_else_stays(tmp_pa
 def test_evidence_does_not_depend_on_the_chunk_size():
     noise = np.random.default_rng(5).integers(0, 90, (40, 112, 112, 3))
     frames = [np.roll(picture(i // 9, (112, 112), 4) // 2, i, 1) + noise[i] for i in range(40)]
-    frames = np.stack(frames + [slide([(8 + 30 * (i // 10), i // 10)], (112, 112)) for i in range(30)]).astype(np.uint8)
+    frames += [slide([(8 + 30 * (i // 10), i // 10)], (112, 112)) for i in range(30)]
+    frames = np.stack(frames + [np.roll(noise[0], 6 * (i // 6), 0) for i in range(21)]).astype(np.uint8)  # scrolls
     whole, parts = EvidenceStream(), EvidenceStream()
     whole.push(frames)
-    for at in range(0, 70, 7):
+    for at in range(0, 91, 7):
         parts.push(frames[at : at + 7])
     known = whole.finish()
     assert all(np.nanstd(values) > 0 for values in vars(known).values())
