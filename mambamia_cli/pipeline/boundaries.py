@@ -57,7 +57,7 @@ def refine(
             turns[i] = turn_at(frames, moments, times, i, i in sharp, rule)
         return turns
 
-    turns = _whole(search(times, at, evidence, find, rule, cuts), rule)
+    turns = {i: _of_slides(turn, i, evidence) for i, turn in _whole(search(times, at, evidence, find, rule, cuts), rule).items()}
     found = [_candidate(float(times[i]), score[i] + threshold * _told(turn, i, evidence, rule), turn) for i, turn in sorted(turns.items())]
 
     def glimpsed(turn: Turn) -> Candidate:
@@ -96,6 +96,13 @@ def turn_at(frames: np.ndarray, moments: Sequence[float], times: np.ndarray, i: 
     return replace(turn, kind=MOTION) if turn is not None and only_moves(turn, frames, moments) else turn
 
 
+def _of_slides(turn: Turn | None, i: int, evidence: Evidence | None) -> Turn | None:
+    """The turn of candidate i; what was taken for movement is a soft change of slide where the sampled frames show that words were swapped."""
+    if turn is None or evidence is None or turn.kind != MOTION or turn.start == turn.end or evidence.swapped[i] <= EvidenceRule().swap:
+        return turn
+    return replace(turn, kind="dissolve")
+
+
 def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule) -> float:
     """What the frames add to the score of a candidate, in thresholds."""
     if evidence is None:
@@ -104,9 +111,9 @@ def _told(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule
         return -rule.unfound
     if turn.kind in (FLASH, MOTION):
         return -rule.flashed
-    if evidence.scrolled[i]:
-        return -rule.flashed
     stays = float(np.nan_to_num(evidence.stays[i], nan=1.0))
+    if evidence.scrolled[i] and stays > rule.frame:
+        return -rule.flashed
     if turn.kind == "dissolve" and turn.dip is not None:
         sinks = float(np.clip((turn.dip - rule.sinks[0]) / rule.sinks[1], -1, 1))
         return rule.melted[0] * sinks * (1 - stays * stays) if sinks > 0 else rule.melted[1] * sinks

@@ -1,13 +1,19 @@
 """Text that scrolls: what changed between two pictures is there again some lines higher or lower. No torch.
 
-Of the part that changed, a box of blocks, each line's mean and each column's is taken off: any two texts are alike in that they have lines, and
-begin at the left. The correlation of what is left with itself, moved up and down, tells a scroll from another text.
+Of the part that changed, a box of blocks, what changes along the lines is looked at, less each column's mean: any two texts are alike in that they
+have lines, and begin at the left. Its correlation with itself, moved up and down, tells a scroll from another text.
 """
 
 import numpy as np
 
 BLOCK, CHANGED, FEWEST = 8, 2.0, 3
 """Pixels on a side, grey values on the mean from which a block has changed, and blocks without which nothing has."""
+
+MOST = 0.7
+"""Share of the blocks: a window that scrolls has a frame, a page its margins, and a cut changes all."""
+
+LINES = 12
+"""Lines of pixels that something is written on: two short lines of text are alike by chance."""
 
 FARTHEST = 0.25
 """Of the picture's height: what scrolls farther at once has too little in common with what was there."""
@@ -21,18 +27,29 @@ def is_scrolled(before: np.ndarray, after: np.ndarray) -> bool:
     high, wide = before.shape
     apart = np.abs(after - before).reshape(high // BLOCK, BLOCK, wide // BLOCK, BLOCK).mean((1, 3))
     changed = apart > CHANGED
-    if changed.sum() < FEWEST:
+    if changed.sum() < FEWEST or changed.mean() > MOST:
         return False
     rows, columns = (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
     box = np.s_[rows[0] * BLOCK : (rows[-1] + 1) * BLOCK, columns[0] * BLOCK : (columns[-1] + 1) * BLOCK]
-    correlation = _moved(_centred(before[box]), _centred(after[box]), round(FARTHEST * high))
+    x, y = _strokes(before[box]), _strokes(after[box])
+    if min(_lines(x), _lines(y)) < LINES:
+        return False
+    correlation = _moved(x, y, round(FARTHEST * high))
     middle = len(correlation) // 2
     moved = np.delete(correlation, [middle - 1, middle, middle + 1])
     return bool(len(moved)) and float(moved.max()) >= max(ALIKE, float(correlation[middle]) + MORE)
 
 
-def _centred(x: np.ndarray) -> np.ndarray:
-    return x - x.mean(1, keepdims=True) - x.mean(0, keepdims=True) + x.mean()
+def _strokes(x: np.ndarray) -> np.ndarray:
+    """What changes along the lines of x (h, w), less each column's mean: (h, w - 1)"""
+    along = np.diff(x, axis=1)
+    return along - along.mean(0)
+
+
+def _lines(x: np.ndarray) -> float:
+    """Over how many of its lines the power of x (h, w) is spread."""
+    power = (x**2).sum(1)
+    return float(power.sum() ** 2 / max((power**2).sum(), 1e-6))
 
 
 def _moved(x: np.ndarray, y: np.ndarray, most: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The second look taken during the first finds what a second pass over the file finds, and spares it."""
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from mambamia_cli import open_video
 from mambamia_cli.pipeline import Models, boundaries, closeup
 from mambamia_cli.pipeline.closeup import CloseUp
+from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import evidence, marking, peaks
 from mambamia_cli.scenes.evidence import EvidenceStream
 from mambamia_cli.scenes.refine import SIZE
 from mambamia_cli.video import SampleSpec, open_frames
+from mambamia_cli.video.decode import Stretch
 from mambamia_cli.video.windows import open_windows
 
 FPS, SECONDS, LAG = 25, 64, 96
@@ -134,3 +137,20 @@ def test_a_part_of_a_video_is_refined_alike(tiny_model, film, monkeypatch):
     # Every frame alone tells a cut from what the sampled ones take for a quick wipe.
     assert len(far) > 5 and all(facts(c) in seen or any(abs(c.time - t) < 0.05 for t in cuts) for c in far)
     assert sum(facts(c) in seen for c in far) > len(far) / 2
+
+
+@pytest.mark.parametrize("chunk", [7, 1000])
+def test_a_video_s_own_fades_open_no_scene(chunk):
+    """From black, from a shot to another over black, and to black: the middle one alone is a change of scene."""
+    rng = np.random.default_rng(2)
+    light = np.interp(np.arange(400), [5, 30, 180, 190, 210, 220, 360, 390], [0, 1, 1, 0, 0, 1, 1, 0])
+    shots = [rng.integers(20, 236, (9, 16, 3)).repeat(5, 0).repeat(5, 1) for _ in range(2)]
+    frames = np.stack([shots[i >= 200] * light[i] for i in range(400)]).astype(np.uint8)
+    times = tuple(Fraction(i, FPS) for i in range(400))
+    look = CloseUp(SimpleNamespace(time_base=Fraction(1, 12800)), RULE)
+    for a in range(0, 400, chunk):
+        look.add(Stretch(frames[a : a + chunk], times[a : a + chunk]))
+    look.add(None, last=True)
+    fades = [Candidate((a + b) / 2, a, 2.0, "fade-black", a, b) for a, b in ((0.1, 1.2), (7.2, 8.8), (14.4, 15.6))]
+    assert [look.is_of_blank(fade) for fade in fades] == [True, False, True]
+    assert not look.is_of_blank(Candidate(15.5, 15.5, 2.0, "cut"))

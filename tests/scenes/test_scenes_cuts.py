@@ -12,6 +12,7 @@ from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import cuts
 from mambamia_cli.scenes.cuts import CutStream
 from mambamia_cli.scenes.evidence import Evidence
+from mambamia_cli.scenes.refine import MOTION, Turn
 
 
 def found(frames, piece=64, fps=FPS):
@@ -57,6 +58,25 @@ def test_a_pan_a_whip_pan_and_a_caption_are_no_cuts():
     assert found(np.concatenate([slow, slow[::-1]])) == []
     assert found(np.concatenate([whip, whip[::-1]] * 3)) == []
     assert found(with_caption) == []
+
+
+def soft_shot(seed, frames):
+    """Wide hills of brightness, which have few blocks with structure beside a caption."""
+    y, x = np.mgrid[:45, :80]
+    places = np.random.default_rng(seed).uniform(0, 1, (3, 2)) * (80, 30)
+    hills = sum(np.exp(-(((x - cx) / 9) ** 2) - ((y - cy) / 7) ** 2) for cx, cy in places)
+    return np.repeat((60 + 120 * np.clip(hills, 0, 1)).astype(np.uint8)[None, ..., None], 3, -1).repeat(frames, 0)
+
+
+def caption(frames, seed):
+    frames[:, 36:42, 5:75] = np.random.default_rng(seed).integers(0, 2, (6, 70, 1), np.uint8) * 255
+    return frames
+
+
+def test_captions_that_follow_each_other_are_no_cut_and_hide_none():
+    a, b = soft_shot(0, 60), soft_shot(1, 60)
+    assert found(np.concatenate([caption(a[:30], 1), caption(a[30:], 2), a])) == []
+    assert found(np.concatenate([caption(a, 1), caption(b, 1)])) == [60 / FPS]
 
 
 def test_frames_that_all_differ_between_two_shots_are_no_cut():
@@ -157,6 +177,27 @@ def test_a_cut_seen_frame_by_frame_is_a_marker_whatever_the_sampled_frames_say(t
     found = boundaries.refine(tmp_path / "none.mp4", times, score, [20], nothing, cuts=[2.6, 4.9], seen=Nothing())
     assert [(c.time, c.look, c.transition) for c in found] == [(2.6, 2.75, "cut"), (4.9, 5.0, "cut")]
     assert [c.score for c in found] == pytest.approx([rule.seen + rule.confirmed, 3.0 + rule.confirmed])
+
+
+def test_what_scrolls_in_its_window_is_no_cut_though_it_is_seen_as_one(tmp_path):
+    times = np.arange(0, 10, 0.25)
+    values = {name: np.zeros(len(times)) for name in ("gone", "mixed", "faded", "swapped")}
+    scrolls = Evidence(**values, stays=np.full(len(times), 0.6), scrolled=np.ones(len(times)))
+    moves = Evidence(**values, stays=np.full(len(times), 0.1), scrolled=np.ones(len(times)))
+    scores = [boundaries.refine(tmp_path / "none.mp4", times, np.zeros(len(times)), [], known, cuts=[2.6])[0].score for known in (scrolls, moves)]
+    assert scores[0] == 0.0 and scores[1] > 1.5
+
+
+def test_a_soft_change_of_slide_that_looks_like_movement_is_told_from_it_by_its_words():
+    turn = Turn(2.4, 3.0, MOTION, 2.7)
+    known = Evidence(*(np.zeros(3) for _ in range(6)))
+    known.swapped[1] = 4.0
+    assert boundaries._of_slides(turn, 0, known) is turn and boundaries._of_slides(turn, 0, None) is turn
+    assert boundaries._of_slides(turn, 1, known) == Turn(2.4, 3.0, "dissolve", 2.7)
+    caption = Turn(2.4, 2.4, MOTION, 2.4)
+    assert boundaries._of_slides(caption, 1, known) is caption
+    assert boundaries._told(turn, 0, known, boundaries.RefineRule()) == -2.0
+    assert boundaries._candidate(2.5, 1.0, turn) == Candidate(2.5, 2.5, 1.0)
 
 
 def test_what_is_seen_twice_is_told_once_with_the_higher_score():

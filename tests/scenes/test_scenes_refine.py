@@ -11,7 +11,7 @@ from mambamia_cli.pipeline import boundaries
 from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import evidence, marking, peaks
 from mambamia_cli.scenes.evidence import EvidenceStream
-from mambamia_cli.scenes.refine import FLASH, RefineRule, Turn, find_cut, find_gradual
+from mambamia_cli.scenes.refine import FLASH, MOTION, RefineRule, Turn, find_cut, find_gradual
 from mambamia_cli.video import SampleSpec, open_frames
 from mambamia_cli.video.windows import open_windows
 
@@ -238,6 +238,22 @@ def test_a_bullet_is_refused_and_a_new_slide_is_kept_whatever_delta_says(tmp_pat
         assert [c.time for c in refined(path, delta_at)] == [6.0]
 
 
+def test_a_subtitle_that_goes_is_no_cut(tmp_path):
+    """Over a soft picture it is most of what changes for good."""
+    y, x = np.mgrid[:180, :320]
+    ground = (90 + 60 * np.exp(-(((x - 160) / 90) ** 2) - ((y - 60) / 40) ** 2)).astype(np.uint8)[..., None].repeat(3, -1)
+    titled = ground.copy()
+    titled[148:164, 40:280:3] = 250
+    path = write(tmp_path / "subtitle.mp4", [titled] * 30 + [ground] * 30)
+    stretch = next(iter(open_windows(path, [(0.2, 2.2)], (45, 80))))
+    turn = find_cut(stretch.frames, [float(t) for t in stretch.times], 1.1, 1.3)
+    assert (turn.kind, turn.time) == (MOTION, 1.2)
+    titled[20:120, 60:260:5] = 250  # words above it go, too
+    path = write(tmp_path / "title.mp4", [titled] * 30 + [ground] * 30)
+    stretch = next(iter(open_windows(path, [(0.2, 2.2)], (45, 80))))
+    assert find_cut(stretch.frames, [float(t) for t in stretch.times], 1.1, 1.3).kind == "cut"
+
+
 @pytest.mark.parametrize("soft", [0, 12])
 def test_a_slide_of_few_words_makes_way_for_another_though_all_else_stays(tmp_path, soft):
     def bare(row, seed):
@@ -263,7 +279,8 @@ def test_evidence_does_not_depend_on_the_chunk_size():
     noise = np.random.default_rng(5).integers(0, 90, (40, 112, 112, 3))
     frames = [np.roll(picture(i // 9, (112, 112), 4) // 2, i, 1) + noise[i] for i in range(40)]
     frames += [slide([(8 + 30 * (i // 10), i // 10)], (112, 112)) for i in range(30)]
-    frames = np.stack(frames + [np.roll(noise[0], 6 * (i // 6), 0) for i in range(21)]).astype(np.uint8)  # scrolls
+    window = [np.concatenate([noise[1][:48], np.roll(noise[0], 6 * (i // 6), 0)[48:]]) for i in range(21)]
+    frames = np.stack([*frames, *window]).astype(np.uint8)  # the last ones scroll under a title
     whole, parts = EvidenceStream(), EvidenceStream()
     whole.push(frames)
     for at in range(0, 91, 7):

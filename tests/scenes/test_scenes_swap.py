@@ -91,3 +91,15 @@ def test_a_pointer_that_moves_is_no_word(rng):
 
     for row, column in ((120, 60), (120, 64), (126, 70), (150, 120)):
         assert measured(at(row, column), at(row + 40, column + 40)).max() == 0
+
+
+def test_captions_that_follow_each_other_on_one_slide_swap_nothing(rng):
+    slide = write(write(np.full((SIDE, SIDE), 200.0), rng, 0), rng, 1)
+    assert measured(write(slide.copy(), rng, 5), write(slide.copy(), rng, 5)).max() == 0
+    before, after = write(write(slide.copy(), rng, 2), rng, 5), write(write(slide.copy(), rng, 2), rng, 5)
+    assert measured(before, after).max() > RULE.swap  # a line above it makes way at the same moment
+
+
+def test_faint_words_of_a_dark_slide_are_swapped(rng):
+    before, after = (write(write(np.full((SIDE, SIDE), 20.0), rng, 0, 32.0), rng, 1, 32.0) for _ in range(2))
+    assert measured(before, after).max() > RULE.swap + RULE.swap_slope
