@@ -6,6 +6,7 @@ pictures, and what is found is remembered by the exact question that was asked. 
 with everything known: what was foreseen is answered from memory, and only the rest is read from the file once more. So what
 is found at a place is the same whether or not a video was looked at closely, up to what the decoder's smoothing of block edges
 (video.container.Decoder) changes in a small picture. Only a close look has `cuts` and `melts`, which every frame is looked at for.
+Black bars are taken from the pictures first (scenes.bars).
 """
 
 from bisect import bisect_left, bisect_right

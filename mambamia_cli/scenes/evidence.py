@@ -1,13 +1,14 @@
 """What the pixels say beside delta: what of the standing picture vanished, what is mixed, what went dark. No torch.
 
-A frame becomes a grey picture of about 112 x 112 in 14 x 14 blocks, each with its mean removed. Three numbers are
-measured for every looked-at frame i; each names one way in which an editor changes the scene.
+A frame becomes a grey picture of about 112 x 112 in 14 x 14 blocks, each with its mean removed; black bars are no part of it
+(bars.py). These numbers are measured for every looked-at frame i.
 
     gone   Cuts and slide changes. Between frames a in {i-3 .. i-1} and b in {i .. i+2}: of the blocks of a with structure
            (standard deviation above SIGMA), the share whose normalised cross-correlation with the same block of b is below
            ALIKE. Of all nine pairs the smallest counts, so that what comes back (a flash, a shake) is not gone. Blocks that
            move anyway (they changed from the frame before a, or to the frame after b: a speaker, a pointer) are left out,
            and DOUBT times their part of all standing blocks is taken off: where nearly all moves, only a whole loss counts.
+           So few blocks as a soft picture has are a share of ENOUGH; where captions stand, no more are lost than above them.
            A new slide loses what stood on the last one; a bullet that appears loses nothing, and as correlation does
            not see brightness, a text that is dimmed loses nothing either.
     mixed  Dissolves. Frame i, its blocks made of like weight, regressed on frames i-k and i+k, k = 2 .. 5: the share R^2 of it that the two explain together,
@@ -20,9 +21,11 @@ measured for every looked-at frame i; each names one way in which an editor chan
     stays  The least share of the standing blocks of i-k that are still there in i+k-1, k = 2 .. 4: near 1, both sides show
            the same picture, and whatever delta saw between them (a flash, an addition, a gesture) was no change of scene.
 
-    scrolled  1 where what changed is there again some lines higher or lower (scroll.py): then nothing is gone or swapped. Else 0.
     swapped  Slides of few words: how many blocks lose at one moment what they showed, in a picture that stands still before
            and after it. See swap.py.
+
+    scrolled  1 where what changed is there again some lines higher or lower (scroll.py), and nothing is gone or swapped
+           therefore; else 0.
 
 `gone` and `stays` are NaN where too little stands still to tell.
 """

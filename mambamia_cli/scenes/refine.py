@@ -5,6 +5,7 @@ Every frame around a marker is looked at in a small picture (`SIZE`).
 A hard cut at frame k is measured by what it changes for good: the least distance between a frame of {k-3 .. k-1} and one of
 {k .. k+2}. A flash has no such distance, nor has movement, whose neighbouring frames are alike. It is a cut when this
 is much of the way from k-6 to k+5, no less than what k-6 .. k-1 and k .. k+5 change, and no other frame near it has half as much.
+Where nearly all of it is low in the picture, a caption came or went, which is no transition.
 
 Otherwise the change is gradual. In a fade the contrast (standard deviation of the picture) sinks to nothing and rises
 again; lines through its fall and its rise say when it was whole and when it was gone. Between two standing
@@ -24,7 +25,7 @@ FLASH = "flash"
 """The kind of what is no transition, since the picture before it comes back."""
 
 MOTION = "motion"
-"""The kind of what is no transition, since nothing is replaced: see motion.py."""
+"""The kind of what is no transition, since nothing is replaced (see motion.py) but a caption."""
 
 SIZE = (45, 80)
 """Height and width that the frames are looked at in."""

@@ -12,8 +12,8 @@ nothing that it shows ever vanishes by a bullet that appears or by a speaker who
 - and keep their ground, or most of the picture changes its own: what is covered, by a bar that joins a chart or by a picture
   that appears on a slide, was not swapped.
 
-What is no wider than a mouse pointer does not count, and the count is damped where less than most of the picture stands still:
-there a few blocks may do all this by chance.
+What is no wider than a mouse pointer does not count, nor do captions, unless as much goes above them. The count is damped where
+less than most of the picture stands still: there a few blocks may do all this by chance.
 """
 
 import numpy as np
