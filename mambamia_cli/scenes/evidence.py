@@ -143,7 +143,8 @@ class EvidenceStream:
     def _scrolls(self, i: int) -> bool:
         """Whether what changes about frame i does so by moving up or down."""
         last = len(self._mean) - 1
-        return any(scroll.is_scrolled(self._picture(max(0, i - 1 - more)), self._picture(min(last, i + more))) for more in (0, 1))
+        near, wide = ((self._picture(max(0, i - 1 - more)), self._picture(min(last, i + more))) for more in (0, 1))
+        return (scroll.is_scrolled(*near) or scroll.is_scrolled(*wide)) and not scroll.is_replaced(*wide)
 
     def _picture(self, i: int) -> np.ndarray:
         """(SIDE, SIDE) grey values of frame i"""

@@ -18,15 +18,13 @@ LINES = 12
 FARTHEST = 0.25
 """Of the picture's height: what scrolls farther at once has too little in common with what was there."""
 
-ALIKE, MORE = 0.55, 0.12
+ALIKE, MORE = 0.5, 0.12
 """The least correlation of what has moved, and by how much it is more than where nothing is moved."""
 
 
 def is_scrolled(before: np.ndarray, after: np.ndarray) -> bool:
     """before, after (H, W) grey values, H and W multiples of BLOCK."""
-    high, wide = before.shape
-    apart = np.abs(after - before).reshape(high // BLOCK, BLOCK, wide // BLOCK, BLOCK).mean((1, 3))
-    changed = apart > CHANGED
+    changed = _changed(before, after)
     if changed.sum() < FEWEST or changed.mean() > MOST:
         return False
     rows, columns = (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
@@ -34,10 +32,21 @@ def is_scrolled(before: np.ndarray, after: np.ndarray) -> bool:
     x, y = _strokes(before[box]), _strokes(after[box])
     if min(_lines(x), _lines(y)) < LINES:
         return False
-    correlation = _moved(x, y, round(FARTHEST * high))
+    correlation = _moved(x, y, round(FARTHEST * len(before)))
     middle = len(correlation) // 2
     moved = np.delete(correlation, [middle - 1, middle, middle + 1])
     return bool(len(moved)) and float(moved.max()) >= max(ALIKE, float(correlation[middle]) + MORE)
+
+
+def is_replaced(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether most of the picture changed: a window may have scrolled and made way for another a moment later."""
+    return bool(_changed(before, after).mean() > MOST)
+
+
+def _changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Of pictures (H, W) -> (H / BLOCK, W / BLOCK) bool"""
+    high, wide = before.shape
+    return np.abs(after - before).reshape(high // BLOCK, BLOCK, wide // BLOCK, BLOCK).mean((1, 3)) > CHANGED
 
 
 def _strokes(x: np.ndarray) -> np.ndarray:

@@ -50,8 +50,8 @@ def seen(frames):
     return stream.finish()
 
 
-def film(before, after):
-    frames = np.stack([before] * 12 + [after] * 12).repeat(2, 1).repeat(2, 2)
+def film(before, after, *more):
+    frames = np.stack([before] * 12 + [after] * (1 if more else 12) + [*more] * 12).repeat(2, 1).repeat(2, 2)
     return frames.clip(0, 255).astype(np.uint8)[..., None].repeat(3, -1)
 
 
@@ -60,3 +60,9 @@ def test_what_scrolls_is_neither_gone_nor_swapped():
     scrolled, changed = seen(film(window(text), window(text, 10))), seen(film(window(text), window(page(2))))
     assert scrolled.scrolled[12] == 1 and max(np.nanmax(scrolled.gone), scrolled.swapped.max()) < 0.2
     assert changed.scrolled.max() == 0 and changed.gone[12] > 0.3
+
+
+def test_a_window_that_scrolls_and_makes_way_for_another_picture_is_gone():
+    text, other = page(1), np.random.default_rng(0).integers(0, 255, (28, 28)).repeat(4, 0).repeat(4, 1)
+    known = seen(film(window(text), window(text, 10), other))
+    assert known.scrolled[12:15].max() == 0 and known.gone[12:14].max() > 0.3
