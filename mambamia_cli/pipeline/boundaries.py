@@ -97,8 +97,11 @@ def turn_at(frames: np.ndarray, moments: Sequence[float], times: np.ndarray, i: 
 
 
 def _of_slides(turn: Turn | None, i: int, evidence: Evidence | None) -> Turn | None:
-    """The turn of candidate i; what was taken for movement is a soft change of slide where the sampled frames show that words were swapped."""
-    if turn is None or evidence is None or turn.kind != MOTION or turn.start == turn.end or evidence.swapped[i] <= EvidenceRule().swap:
+    """The turn of candidate i; what was taken for movement is a soft change of slide where the sampled frames show that words were swapped
+    and something of all slides stayed."""
+    if turn is None or evidence is None or turn.kind != MOTION or turn.start == turn.end:
+        return turn
+    if evidence.swapped[i] <= EvidenceRule().swap or float(np.nan_to_num(evidence.stays[i])) < _RULE.template:
         return turn
     return replace(turn, kind="dissolve")
 

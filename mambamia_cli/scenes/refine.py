@@ -59,6 +59,7 @@ class RefineRule:
     unfound: float = 0.5  # thresholds taken off where every frame shows no transition
     flashed: float = 2.0  # thresholds taken off where the picture comes back, only moves or scrolls
     frame: float = 0.3  # of the standing picture that stays where a window's text scrolls
+    template: float = 0.15  # of the standing picture that stays where one slide follows another
     melted: tuple[float, float] = (0.5, 0.15)  # thresholds added for a dissolve whose detail sinks, if nothing stays; taken off where it does not
     sinks: tuple[float, float] = (0.2, 0.15)  # the dip that says neither, and how far from it both count whole
     longest: float = 3.2  # a longer transition is not believed

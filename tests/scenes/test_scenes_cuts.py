@@ -191,7 +191,8 @@ def test_what_scrolls_in_its_window_is_no_cut_though_it_is_seen_as_one(tmp_path)
 def test_a_soft_change_of_slide_that_looks_like_movement_is_told_from_it_by_its_words():
     turn = Turn(2.4, 3.0, MOTION, 2.7)
     known = Evidence(*(np.zeros(3) for _ in range(6)))
-    known.swapped[1] = 4.0
+    known.swapped[1:], known.stays[:] = 4.0, (0.5, 0.5, 0.05)
+    assert boundaries._of_slides(turn, 2, known) is turn  # nothing stays: a whip pan between standing pictures
     assert boundaries._of_slides(turn, 0, known) is turn and boundaries._of_slides(turn, 0, None) is turn
     assert boundaries._of_slides(turn, 1, known) == Turn(2.4, 3.0, "dissolve", 2.7)
     caption = Turn(2.4, 2.4, MOTION, 2.4)
