@@ -9,9 +9,10 @@ import pytest
 
 from mambamia_cli import open_video
 from mambamia_cli.pipeline import Models, boundaries, closeup
+from mambamia_cli.pipeline.candidates import candidates_of
 from mambamia_cli.pipeline.closeup import CloseUp
 from mambamia_cli.records import Candidate
-from mambamia_cli.scenes import evidence, marking, peaks
+from mambamia_cli.scenes import evidence, levels, marking, peaks
 from mambamia_cli.scenes.evidence import EvidenceStream
 from mambamia_cli.scenes.refine import SIZE
 from mambamia_cli.video import SampleSpec, open_frames
@@ -154,3 +155,21 @@ def test_a_video_s_own_fades_open_no_scene(chunk):
     fades = [Candidate((a + b) / 2, a, 2.0, "fade-black", a, b) for a, b in ((0.1, 1.2), (7.2, 8.8), (14.4, 15.6))]
     assert [look.is_of_blank(fade) for fade in fades] == [True, False, True]
     assert not look.is_of_blank(Candidate(15.5, 15.5, 2.0, "cut"))
+
+
+def test_small_pictures_are_kept_without_black_bars():
+    frames = np.random.default_rng(0).integers(60, 250, (50, *SIZE, 3), np.uint8)
+    frames[:, :6] = frames[:, -6:] = 4
+    look = CloseUp(SimpleNamespace(time_base=Fraction(1, 12800)), RULE)
+    look.add(Stretch(frames, tuple(Fraction(i, FPS) for i in range(50))), last=True)
+    assert look._between(0.0, 1.0)[0].min() >= 60
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_what_is_a_fade_of_the_video_s_own_is_no_candidate(film, own, monkeypatch):
+    times, delta, known, close = looked_at(film)
+    index = SimpleNamespace(seconds=times, delta=delta, evidence=known, closeup=close, range=(0.0, SECONDS + 5.0),
+                            signatures=np.zeros((len(times), levels.WIDTH), np.float16))  # fmt: skip
+    monkeypatch.setattr(CloseUp, "is_of_blank", lambda self, one: own and one.time > 20)
+    found, _ = candidates_of(index, film, RULE, 1.0, refine=True)
+    assert len(found) > 5 and (max(one.time for one in found) <= 20) == own

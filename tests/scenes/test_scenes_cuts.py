@@ -1,5 +1,7 @@
 """Hard cuts seen frame by frame, on pictures whose cuts are known to the frame."""
 
+from dataclasses import replace
+
 import av
 import cv2
 import numpy as np
@@ -71,6 +73,15 @@ def soft_shot(seed, frames):
 def caption(frames, seed):
     frames[:, 36:42, 5:75] = np.random.default_rng(seed).integers(0, 2, (6, 70, 1), np.uint8) * 255
     return frames
+
+
+def test_low_in_the_picture_no_more_is_lost_than_above():
+    stands = np.ones(144, bool)
+    low, both = np.zeros(144, bool), np.zeros(144, bool)
+    low[96:], both[90:] = True, True
+    assert cuts.lost_share(low, stands) == 0
+    assert cuts.lost_share(both, stands) == pytest.approx(12 / 144)
+    assert cuts.lost_share(stands, stands) == 1
 
 
 def test_captions_that_follow_each_other_are_no_cut_and_hide_none():
@@ -186,6 +197,17 @@ def test_what_scrolls_in_its_window_is_no_cut_though_it_is_seen_as_one(tmp_path)
     moves = Evidence(**values, stays=np.full(len(times), 0.1), scrolled=np.ones(len(times)))
     scores = [boundaries.refine(tmp_path / "none.mp4", times, np.zeros(len(times)), [], known, cuts=[2.6])[0].score for known in (scrolls, moves)]
     assert scores[0] == 0.0 and scores[1] > 1.5
+
+
+def test_a_wipe_that_is_made_out_in_a_pan_is_taken_for_movement(monkeypatch):
+    hills = soft_shot(3, 1)[0]
+    pan = np.stack([np.roll(hills, k, 1) for k in range(40)])
+    wipe, times = Turn(0.4, 1.2, "wipe", 0.8, 0.2), [k / FPS for k in range(40)]
+    monkeypatch.setattr(boundaries, "find_gradual", lambda *_: wipe)
+    sampled = np.arange(0, 1.6, 0.25)
+    assert boundaries.turn_at(pan, times, sampled, 3, False) == replace(wipe, kind=MOTION)
+    monkeypatch.setattr(boundaries, "only_moves", lambda *_: False)
+    assert boundaries.turn_at(pan, times, sampled, 3, False) == wipe
 
 
 def test_a_soft_change_of_slide_that_looks_like_movement_is_told_from_it_by_its_words():
