@@ -5,7 +5,7 @@ VENV   ?= .venv
 # The newest torch whose wheels every interpreter we support has; installed first so that nothing else chooses it.
 TORCH  ?= torch==2.13.0
 DEMO   ?= demo-out
-# Test processes side by side; each holds up to 3 GB.
+# Test processes side by side; each holds some 2 GB.
 WORKERS ?= 2
 
 BIN := $(VENV)/bin

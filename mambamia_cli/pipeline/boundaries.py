@@ -57,7 +57,7 @@ def refine(
             turns[i] = turn_at(frames, moments, times, i, i in sharp, rule)
         return turns
 
-    turns = {i: _of_slides(turn, i, evidence) for i, turn in _whole(search(times, at, evidence, find, rule, cuts), rule).items()}
+    turns = {i: _of_slides(turn, i, evidence, rule) for i, turn in _whole(search(times, at, evidence, find, rule, cuts), rule).items()}
     found = [_candidate(float(times[i]), score[i] + threshold * _told(turn, i, evidence, rule), turn) for i, turn in sorted(turns.items())]
 
     def glimpsed(turn: Turn) -> Candidate:
@@ -96,12 +96,12 @@ def turn_at(frames: np.ndarray, moments: Sequence[float], times: np.ndarray, i: 
     return replace(turn, kind=MOTION) if turn is not None and only_moves(turn, frames, moments) else turn
 
 
-def _of_slides(turn: Turn | None, i: int, evidence: Evidence | None) -> Turn | None:
+def _of_slides(turn: Turn | None, i: int, evidence: Evidence | None, rule: RefineRule) -> Turn | None:
     """The turn of candidate i; what was taken for movement is a soft change of slide where the sampled frames show that words were swapped
     and something of all slides stayed."""
     if turn is None or evidence is None or turn.kind != MOTION or turn.start == turn.end:
         return turn
-    if evidence.swapped[i] <= EvidenceRule().swap or float(np.nan_to_num(evidence.stays[i])) < _RULE.template:
+    if evidence.swapped[i] <= EvidenceRule().swap or float(np.nan_to_num(evidence.stays[i])) < rule.template:
         return turn
     return replace(turn, kind="dissolve")
 

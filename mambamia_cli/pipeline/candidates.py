@@ -31,7 +31,7 @@ def candidates_of(
     else:
         found = [Candidate(float(times[i]), float(times[i]), float(score[i])) for i in at]
     first = float(times[0])
-    inside = [one for one in found if first < one.time < index.range[1] and not (refine and index.closeup and index.closeup.is_of_blank(one))]
+    inside = [one for one in found if first < one.time < index.range[1] and not (index.closeup and index.closeup.is_of_blank(one))]
     ordered = [Candidate(first, first, 0.0), *sorted(inside, key=lambda c: c.time)]
     seen = levels.stretches(index.signatures, times, [one.time for one in ordered])
     return tuple(replace(one, signature=row) for one, row in zip(ordered, seen, strict=True)), lowest

@@ -25,7 +25,7 @@ FLASH = "flash"
 """The kind of what is no transition, since the picture before it comes back."""
 
 MOTION = "motion"
-"""The kind of what is no transition, since nothing is replaced (see motion.py) but a caption."""
+"""The kind of what is no transition, since nothing is replaced (motion.py), or a caption only."""
 
 SIZE = (45, 80)
 """Height and width that the frames are looked at in."""

@@ -211,14 +211,14 @@ def test_a_wipe_that_is_made_out_in_a_pan_is_taken_for_movement(monkeypatch):
 
 
 def test_a_soft_change_of_slide_that_looks_like_movement_is_told_from_it_by_its_words():
-    turn = Turn(2.4, 3.0, MOTION, 2.7)
+    turn, rule = Turn(2.4, 3.0, MOTION, 2.7), boundaries.RefineRule()
     known = Evidence(*(np.zeros(3) for _ in range(6)))
     known.swapped[1:], known.stays[:] = 4.0, (0.5, 0.5, 0.05)
-    assert boundaries._of_slides(turn, 2, known) is turn  # nothing stays: a whip pan between standing pictures
-    assert boundaries._of_slides(turn, 0, known) is turn and boundaries._of_slides(turn, 0, None) is turn
-    assert boundaries._of_slides(turn, 1, known) == Turn(2.4, 3.0, "dissolve", 2.7)
+    assert boundaries._of_slides(turn, 2, known, rule) is turn  # nothing stays: a whip pan between standing pictures
+    assert boundaries._of_slides(turn, 0, known, rule) is turn and boundaries._of_slides(turn, 0, None, rule) is turn
+    assert boundaries._of_slides(turn, 1, known, rule) == Turn(2.4, 3.0, "dissolve", 2.7)
     caption = Turn(2.4, 2.4, MOTION, 2.4)
-    assert boundaries._of_slides(caption, 1, known) is caption
+    assert boundaries._of_slides(caption, 1, known, rule) is caption
     assert boundaries._told(turn, 0, known, boundaries.RefineRule()) == -2.0
     assert boundaries._candidate(2.5, 1.0, turn) == Candidate(2.5, 2.5, 1.0)
 

@@ -57,6 +57,24 @@ def test_soft_ground_that_a_camera_pans_over_is_no_wipe(seed):
     assert only_moves(turn("wipe"), pan, TIMES)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_discs_that_drift_over_plain_ground_are_no_wipe(seed):
+    """They replace the little that they stand before again and again, and most of the ground stays."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:HIGH, :WIDE]
+    places, ways, sizes = rng.uniform(0, 1, (7, 2)) * (WIDE, HIGH), rng.normal(0, 1, (7, 2)), rng.uniform(4, 7, 7)
+    ways /= np.linalg.norm(ways, axis=1)[:, None]
+    pictures = []
+    for k in range(60):
+        picture = 200 - 1.5 * y
+        for i in range(7):
+            cx, cy = places[i] + 0.5 * k * ways[i]
+            picture = np.where((x - cx) ** 2 + (y - cy) ** 2 < sizes[i] ** 2, 30 + 20 * i, picture)
+        pictures.append(picture)
+    times = [k / 25 for k in range(60)]
+    assert only_moves(Turn(times[1], times[-2], "wipe", times[30], 0.3), rgb(pictures), times)
+
+
 def test_one_jump_is_enough_for_a_wipe():
     """What the first and the last frame of a quick one are is not read to the frame."""
     a, b = texture(1), texture(2)
