@@ -35,6 +35,9 @@ _UsageProblem = typer.BadParameter.__mro__[1]
 IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 IMPORT_PATIENCE = 10.0
 """Seconds after which an interrupt no longer waits for an import: it may hang."""
+ONE_INTERRUPT = 1.0
+"""Seconds within which further interrupts are the same one, so that they do not stop the clearing up after it: `timeout` sends
+its signal to the process and again to its group, and people press Ctrl-C twice."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,6 +83,7 @@ class _Signals:
     def __init__(self) -> None:
         self.caught: int | None = None
         self._since = 0.0
+        self._raised = -ONE_INTERRUPT
         self._before: dict[int, Any] = {}
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
@@ -92,7 +96,9 @@ class _Signals:
             again.daemon = True
             again.start()
             return
-        raise KeyboardInterrupt
+        if now - self._raised >= ONE_INTERRUPT:
+            self._raised = now
+            raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():

@@ -64,13 +64,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     output.check()
     if output.path is None or output._is_device():
         raise OutputError(f"cannot write {path}: it is not a regular file", "give the name of a file")
-    temporary = output._beside("part")
-    try:
+    temporary, file, sink = output._beside("part"), None, None
+    try:  # around open(), too: an interrupt that comes while the system makes the file is raised before it has a name here
         file = open(temporary, "wb+")  # noqa: SIM115  (closed below)
-    except OSError as error:
-        raise output._refuse(error) from error
-    sink = _Sink(file)
-    try:
+        sink = _Sink(file)
         try:
             yield sink  # type: ignore[misc]
         except Exception:
@@ -84,12 +81,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         file.close()
         os.replace(temporary, output.path)
     except OSError as error:
-        if error is sink.problem or sink.done:
+        if sink is None or error is sink.problem or sink.done:
             raise output._refuse(error) from error
         raise
     finally:
         with suppress(OSError):
-            file.close()
+            if file is not None:
+                file.close()
         temporary.unlink(missing_ok=True)
 
 
@@ -138,6 +136,10 @@ class Output:
                 self._file = open(self._temporary, "w", encoding="utf-8", errors=UNENCODABLE)
         except OSError as error:
             raise self._refuse(error) from error
+        except BaseException:  # an interrupt while the system made the file: `__exit__` is not called then
+            if self._temporary is not None:
+                self._temporary.unlink(missing_ok=True)
+            raise
         return self
 
     def write(self, text: str) -> None:

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from mambamia_cli.cli.output import Output, ReaderGone
+from mambamia_cli.cli import output as output_module
+from mambamia_cli.cli.output import Output, ReaderGone, whole_file
 from mambamia_cli.errors import OutputError
 
 
@@ -146,6 +147,24 @@ def test_nothing_finished_leaves_nothing(tmp_path):
         output.write("half")
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("opens", [lambda path: Output(str(path)), whole_file])
+def test_an_interrupt_while_the_file_is_being_made_leaves_nothing(tmp_path, monkeypatch, opens):
+    """A signal that comes in the system call that makes the file is raised when it returns, before the file has a name in Python."""
+    seen = []
+
+    def made_and_interrupted(path, *arguments, **options):
+        file = open(path, *arguments, **options)  # noqa: SIM115  (its caller closes it)
+        if str(path).endswith(".part"):
+            seen.append(os.path.exists(path))
+            raise KeyboardInterrupt
+        return file
+
+    monkeypatch.setattr(output_module, "open", made_and_interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt), opens(tmp_path / "a.json"):
+        pass
+    assert seen == [True] and os.listdir(tmp_path) == []
 
 
 def test_a_device_is_written_in_place_and_stays_a_device(tmp_path):

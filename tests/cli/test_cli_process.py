@@ -77,6 +77,16 @@ def test_a_signal_during_an_import_waits_for_its_end(main_with, tmp_path, number
     assert (done.returncode, done.stdout, done.stderr) == (code, "imported\n", "mambamia: error: interrupted\n")
 
 
+def test_a_second_signal_right_after_does_not_stop_the_clearing_up(main_with):
+    """As `timeout` sends them, to its process and then to the group; one that comes later counts."""
+    again = "os.kill(os.getpid(), signal.SIGTERM)"
+    late = "time.sleep(app.ONE_INTERRUPT + 0.1)"
+    done = main_with(f"try: {again}; time.sleep(60)\n    finally: {again}; time.sleep(0.1); print('cleared', flush=True)")
+    assert (done.returncode, done.stdout, done.stderr) == (143, "cleared\n", "mambamia: error: interrupted\n")
+    done = main_with(f"try: {again}; time.sleep(60)\n    finally: {late}; {again}; time.sleep(0.1); print('cleared', flush=True)")
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "mambamia: error: interrupted\n")
+
+
 def test_a_closed_pipe_ends_quietly(spawn, three_cuts, tiny_model):
     process = spawn("scenes", three_cuts.path, three_cuts.path, "-j", "-m", tiny_model)
     process.stdout.close()
