@@ -1,15 +1,19 @@
 """Decoder, encoder and compressor beside one another: everybody has its threads and its place again afterwards."""
 
 import os
+import platform
+import subprocess
+import sys
 import threading
 
+import av
 import numpy as np
 import pytest
 import torch
 
-from mambamia_cli.pipeline.sharing import POLITE, SHARERS, shared, stand_back
+from mambamia_cli.pipeline.sharing import PATIENCE, POLITE, SHARERS, shared, stand_back
 from mambamia_cli.video import SampleSpec, open_frames
-from mambamia_cli.video.container import Decoder
+from mambamia_cli.video.container import Decoder, prepare
 from mambamia_cli.vision.backends import OnnxBackend, TorchBackend
 from mambamia_cli.vision.embedded import load_network
 
@@ -32,6 +36,38 @@ def test_threads_are_given_back_even_after_an_error(backend):
         run({}.__getitem__, "nothing")
     assert (backend.threads, backend.pool, torch.get_num_threads()) == (4, pool, torch_threads)
     assert len(backend.run(torch.zeros(5, 3, 224, 224, dtype=torch.uint8))[0]) == 5  # its own pool still works
+
+
+def test_python_lock_is_handed_on_sooner_for_the_time_of_a_look_only(backend):
+    before = sys.getswitchinterval()
+    with pytest.raises(KeyError), shared(Encoder(backend)):
+        assert sys.getswitchinterval() == pytest.approx(PATIENCE) and before > 2 * PATIENCE
+        raise KeyError
+    assert sys.getswitchinterval() == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_memory_that_is_freed_is_not_asked_for_again():
+    """In a process of its own: what is told to the C library lasts."""
+    code = """
+import resource, sys
+import numpy as np
+from mambamia_cli.pipeline.sharing import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(40):
+        kept = [np.ones(3 << 20, np.uint8) for _ in range(16)]
+        del kept
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+first = faults()
+keep_freed_memory()
+faults()
+print(first, faults())
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert int(told[1]) < int(told[0]) / 20
 
 
 def test_work_is_done_elsewhere_without_gradients(backend):
@@ -88,3 +124,26 @@ def test_one_decoding_thread_gives_the_same_frames_and_unsmoothed_ones_are_near(
     assert alone[0] == times == rough[0] and np.array_equal(alone[1], frames)
     apart = np.abs(rough[1].astype(int) - frames).mean((1, 2, 3))  # a frame
     assert apart.max() < 2.0
+
+
+def test_unsmoothed_frames_are_those_between_others(tmp_path):
+    """Of H.264: keyframes are decoded in full, and P frames but for what they take over from B frames, so that next to nothing adds up."""
+    noise = np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8).repeat(20, 0).repeat(20, 1)
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"crf": "35", "bf": "3", "x264-params": "b-pyramid=normal:b-adapt=0"})
+        stream.height, stream.width, stream.pix_fmt = 180, 320, "yuv420p"
+        for k in range(50):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(noise, 3 * k, 1), "rgb24")))
+        out.mux(stream.encode())
+
+    def read(decoder):
+        with av.open(str(path)) as video:
+            prepare(video.streams.video[0], decoder=decoder)
+            return [("?IPB"[frame.pict_type], frame.to_ndarray().astype(int)) for frame in video.decode(video=0)]
+
+    whole, rough = read(Decoder(1)), read(Decoder(1, smooth=False))
+    apart = {kind: [np.abs(a - b).mean() for (one, a), (_, b) in zip(whole, rough, strict=True) if one == kind] for kind in "IPB"}
+    assert len(apart["I"]) >= 1 and max(apart["I"]) == 0
+    assert len(apart["P"]) > 10 and max(apart["P"]) < 0.05
+    assert len(apart["B"]) > 30 and min(apart["B"]) > 0 and np.median(apart["B"]) > 1.5 * max(apart["P"])

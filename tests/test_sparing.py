@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mambamia_cli.pipeline.backoff import Backoff
-from mambamia_cli.pipeline.sparing import ALIKE, CALM, SparingEncoder
+from mambamia_cli.pipeline.sparing import ALIKE, CALM, THUMBNAIL, SparingEncoder, _thumbnails
 
 
 class Encoder:
@@ -129,3 +129,13 @@ def test_a_small_change_at_once_between_like_frames_is_encoded(encoder, level):
     got, truth = sparing(encoder, close=True).encode(frames).numpy(), whole(frames)
     assert level / 2 < CALM and encoder.given == [4]
     assert np.array_equal(got[:3], truth[:3]) and np.allclose(got[3], truth[3])
+
+
+@pytest.mark.parametrize("size", [(224, 224), (100, 60), (20, 20)])
+def test_thumbnails_are_means_of_green(size):
+    frames = np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8)
+    down, across = (max(1, side // THUMBNAIL) for side in size)
+    small = _thumbnails(frames)
+    assert small.dtype == np.float32 and small.shape == (3, size[0] // down, size[1] // across)
+    assert small[1, 2, 3] == pytest.approx(frames[1, 2 * down : 3 * down, 3 * across : 4 * across, 1].mean(), abs=1e-4)
+    assert small[2, -1, -1] == pytest.approx(frames[2, (len(small[2]) - 1) * down :][:down, (small.shape[2] - 1) * across :][:, :across, 1].mean(), abs=1e-4)

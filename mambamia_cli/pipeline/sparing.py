@@ -101,7 +101,8 @@ def _thumbnails(frames: np.ndarray) -> np.ndarray:
     m, high, wide = frames.shape[:3]
     down, across = max(1, high // THUMBNAIL), max(1, wide // THUMBNAIL)
     h, w = high // down, wide // across
-    return frames[:, : h * down, : w * across, 1].reshape(m, h, down, w, across).mean((2, 4), dtype=np.float32)
+    lines = frames[:, : h * down, : w * across, 1].reshape(m, h, down, w * across).sum(2, dtype=np.uint32)  # (m, h, W)
+    return lines.reshape(m, h, w, across).sum(3).astype(np.float32) / (down * across)
 
 
 def _farthest(one: np.ndarray, other: np.ndarray) -> float:

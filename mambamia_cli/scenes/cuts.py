@@ -23,6 +23,7 @@ scrolls, a blinking light.
 Nothing is said of slides that share most of what they show, nor of cuts to a flat picture: there evidence and delta decide.
 """
 
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -110,8 +111,8 @@ class CutStream:
 
     def _judge(self, until: int) -> None:
         """Look at the frames [done, until), then let go of what no later one needs."""
-        for k in range(max(self._done, 1), until):
-            usual = float(np.median(self._jumps[max(0, k - AROUND) : k + AROUND + 1]))
+        begin = max(self._done, 1)
+        for k, usual in enumerate(self._usual(begin, until), begin):
             if self._jumps[k] >= max(JUMP, STAND_OUT * usual):
                 self._consider(k)
         self._done = until
@@ -122,6 +123,15 @@ class CutStream:
             if oldest > TRIM:
                 self._green, self._moments, self._jumps = self._green[oldest:].copy(), self._moments[oldest:], self._jumps[oldest:]
                 self._done, self._last = self._done - oldest, self._last - oldest
+
+    def _usual(self, begin: int, until: int) -> Sequence[float]:
+        """The median jump about each of the frames [begin, until), of those there are."""
+        if until <= begin:
+            return ()
+        missing = (math.nan,) * AROUND
+        jumps = np.array([*missing, *self._jumps, *missing])
+        windows = np.lib.stride_tricks.sliding_window_view(jumps[begin : until + 2 * AROUND], 2 * AROUND + 1)  # (until - begin, 2 AROUND + 1)
+        return np.nanmedian(windows, 1) if np.isnan(windows).any() else np.median(windows, 1)
 
     def _consider(self, k: int) -> None:
         share, first, following = self._across(k, k), k, self._across(k + 1, k + 1)

@@ -248,7 +248,8 @@ def _mixture(x: np.ndarray, times: np.ndarray, around: float, rule: RefineRule) 
 def _coarse(x: np.ndarray) -> np.ndarray:
     """x (k, P) -> the means of COARSE pixels: what a pan or a zoom hardly changes, and a dissolve does. (k, P / 90)"""
     (high, wide), (down, across) = SIZE, COARSE
-    return x.reshape(len(x), high // down, down, wide // across, across, 3).mean((2, 4)).reshape(len(x), -1)
+    rows = x.reshape(len(x) * (high // down), down, wide * 3).mean(1)  # (k * 5, 240); both ways at once takes ten times as long
+    return np.einsum("qac->qc", rows.reshape(-1, across, 3)).reshape(len(x), -1) / across
 
 
 def explained(frames: np.ndarray, first: int, last: int) -> tuple[float, np.ndarray, float]:

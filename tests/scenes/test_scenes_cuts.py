@@ -240,3 +240,11 @@ def test_a_window_of_what_is_gradual_ends_at_a_cut():
     assert low == 4.2 and 5.7 < high < 5.72
     inside = boundaries._far(times, [20], [20], rule, [4.8])[20]
     assert inside == windows[20]  # it may be what the frame stands for
+
+
+@pytest.mark.parametrize("begin, until", [(1, 100), (30, 60), (1, 5), (90, 100), (5, 5)])
+def test_what_is_usual_is_the_median_of_the_frames_there_are(begin, until):
+    stream = CutStream()
+    stream._jumps = np.random.default_rng(0).random(100).tolist()
+    around = [stream._jumps[max(0, k - cuts.AROUND) : k + cuts.AROUND + 1] for k in range(begin, until)]
+    assert list(stream._usual(begin, until)) == [np.median(jumps) for jumps in around]

@@ -11,7 +11,7 @@ from mambamia_cli.pipeline import boundaries
 from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import evidence, marking, peaks
 from mambamia_cli.scenes.evidence import EvidenceStream
-from mambamia_cli.scenes.refine import FLASH, MOTION, RefineRule, Turn, find_cut, find_gradual
+from mambamia_cli.scenes.refine import COARSE, FLASH, MOTION, SIZE, RefineRule, Turn, _coarse, find_cut, find_gradual
 from mambamia_cli.video import SampleSpec, open_frames
 from mambamia_cli.video.windows import open_windows
 
@@ -309,3 +309,11 @@ def test_without_refinement_the_choice_is_that_of_the_peak_rule():
         found = marking.choose([Candidate(times[i], times[i], float(score[i])) for i in at], threshold, 0.6, 0.0, 100.0)
         assert [c.time for c in found] == [times[i] for i in peaks.markers(score, times, threshold, 0.6, 100.0)]
         assert found
+
+
+def test_coarse_pixels_are_means_of_their_own_part_and_colour():
+    frames = np.random.default_rng(0).random((4, *SIZE, 3), np.float32) * 255
+    coarse = _coarse(frames.reshape(4, -1)).reshape(4, SIZE[0] // COARSE[0], SIZE[1] // COARSE[1], 3)
+    for k, y, x, c in ((0, 0, 0, 0), (1, 2, 5, 1), (3, 4, 7, 2)):
+        part = frames[k, y * COARSE[0] : (y + 1) * COARSE[0], x * COARSE[1] : (x + 1) * COARSE[1], c]
+        assert coarse[k, y, x, c] == pytest.approx(part.mean(), abs=1e-3)
