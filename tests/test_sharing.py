@@ -14,7 +14,7 @@ import torch
 from mambamia_cli.pipeline.sharing import PATIENCE, POLITE, SHARERS, shared, stand_back
 from mambamia_cli.video import SampleSpec, open_frames
 from mambamia_cli.video.container import Decoder, prepare
-from mambamia_cli.vision.backends import OnnxBackend, TorchBackend
+from mambamia_cli.vision.backends import OnnxBackend
 from mambamia_cli.vision.embedded import load_network
 
 
@@ -35,7 +35,7 @@ def test_threads_are_given_back_even_after_an_error(backend):
         assert run(lambda a, b: a + b, 2, 3) == 5
         run({}.__getitem__, "nothing")
     assert (backend.threads, backend.pool, torch.get_num_threads()) == (4, pool, torch_threads)
-    assert len(backend.run(torch.zeros(5, 3, 224, 224, dtype=torch.uint8))[0]) == 5  # its own pool still works
+    assert len(backend.run(torch.zeros(5, 3, 224, 224, dtype=torch.uint8))) == 5  # its own pool still works
 
 
 def test_python_lock_is_handed_on_sooner_for_the_time_of_a_look_only(backend):
@@ -102,15 +102,6 @@ def test_only_the_thread_that_stands_back_does(backend):
     thread.start()
     thread.join()
     assert seen == [min(before + POLITE, 19)] and os.getpriority(os.PRIO_PROCESS, 0) == before
-
-
-@pytest.mark.parametrize("kind", [OnnxBackend, TorchBackend])
-def test_patches_without_logits_are_the_same(kind):
-    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 224, 224), np.uint8))
-    one = kind(load_network(), threads=1)
-    patches, logits = one.run(frames)
-    alone, nothing = one.run(frames, classify=False)
-    assert logits.shape == (3, 1000) and nothing is None and torch.equal(patches, alone)
 
 
 def test_one_decoding_thread_gives_the_same_frames_and_unsmoothed_ones_are_near(bikes):

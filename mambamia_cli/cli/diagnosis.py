@@ -97,7 +97,12 @@ def _encoder(device: str) -> str:
     if device != "cpu":
         return f"torch on {device}"
     found = version("onnxruntime")
-    return f"ONNX Runtime {found}, the fastest on a CPU" if found else "torch, slower than ONNX Runtime: pip install onnx onnxruntime"
+    if not found:
+        return "torch, slower than ONNX Runtime: pip install onnx onnxruntime"
+    from mambamia_cli.vision.backends import int8_is_exact
+
+    scenes = "for scenes in 8-bit integers" if int8_is_exact() else "no 8-bit integers for scenes: this CPU rounds their sums"
+    return f"ONNX Runtime {found}, the fastest on a CPU; {scenes}"
 
 
 def _quant(wanted: str, device: str) -> str:

@@ -143,7 +143,8 @@ class Video:
         known = self._indexes.get(rate)
         if known is None or (anchors and known.anchors is None):
             self.models.enter("watch")  # not for what is known: the language model would leave for nothing
-            spec = replace(self._spec, fps=rate, size=tuple(self.models.encoder.input_size))
+            encoder = self.models.encoder_for(keep_anchors=anchors, closely=closely)
+            spec = replace(self._spec, fps=rate, size=tuple(encoder.input_size))
             known = watch(self.path, spec, self.models, keep_anchors=anchors, closely=closely, ahead=self._ahead, progress=self._progress)
             self._indexes[rate] = known
         for text in self._doubts(known):

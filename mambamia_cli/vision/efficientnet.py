@@ -77,6 +77,9 @@ class SameConv(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=True)
+        self.usual: tuple[Tensor, Tensor] | None = None
+        """Mean and spread (standard deviation) of each output over the pictures of its training, (outputs,) each, before any ReLU6:
+        the shift and scale of the batch-norm that was folded."""
 
     def forward(self, x: Tensor) -> Tensor:
         top, bottom = same_padding(x.shape[-2], self.kernel_size[0], self.stride[0])
@@ -104,15 +107,29 @@ class InvertedResidual(nn.Module):
         return x + y if self.spec.residual else y
 
 
+class Head(nn.Module):
+    """ImageNet's classes from patches: a convolution of 1 x 1, which is a linear layer, ReLU6, the mean, and another."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = SameConv(STRIDE32_WIDTH, HEAD_WIDTH, 1)
+        self.classifier = nn.Linear(HEAD_WIDTH, CLASSES)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """patches (m, n, 432) -> logits (m, 1000), in the order of `imagenet.labels()`."""
+        deep = patches[..., :STRIDE32_WIDTH]  # (m, n, 320)
+        seen = F.relu6(F.linear(deep, self.conv.weight.flatten(1), self.conv.bias))  # (m, n, 1280)
+        return self.classifier(seen.mean(1))  # (m, 1000)
+
+
 class EfficientNetLite0(nn.Module):
-    """Normalised pictures (m, 3, H, W) float32 to feature maps and class logits. H and W are multiples of 32."""
+    """Normalised pictures (m, 3, H, W) float32 to patch features; `head` makes class logits of these. H and W are multiples of 32."""
 
     def __init__(self):
         super().__init__()
         self.stem = SameConv(3, STEM_WIDTH, 3, stride=2)
         self.blocks = nn.ModuleList(InvertedResidual(spec) for spec in block_specs())
-        self.head = SameConv(STRIDE32_WIDTH, HEAD_WIDTH, 1)
-        self.classifier = nn.Linear(HEAD_WIDTH, CLASSES)
+        self.head = Head()
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (m, 3, H, W) -> stage 5 (m, 112, H/16, W/16) and the last block (m, 320, H/32, W/32)."""
@@ -124,19 +141,9 @@ class EfficientNetLite0(nn.Module):
                 stride16 = x  # (m, 112, H/16, W/16)
         return stride16, x
 
-    def logits(self, stride32: Tensor) -> Tensor:
-        """The last block's map (m, 320, H/32, W/32) -> class logits (m, 1000)."""
-        pooled = F.relu6(self.head(stride32)).mean((2, 3))  # (m, 1280)
-        return self.classifier(pooled)  # (m, 1000)
-
-    def classify(self, x: Tensor) -> Tensor:
-        """x (m, 3, H, W) normalised -> ImageNet logits (m, 1000), in the order of `imagenet.labels()`."""
-        return self.logits(self.features(x)[1])
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (m, 3, H, W) -> patch features (m, n, 432) and logits (m, 1000), from one pass."""
-        stride16, stride32 = self.features(x)
-        return join_features(stride16, stride32), self.logits(stride32)
+    def forward(self, x: Tensor) -> Tensor:
+        """x (m, 3, H, W) -> patch features (m, n, 432)."""
+        return join_features(*self.features(x))
 
     @classmethod
     def from_checkpoint(cls, tensors: dict[str, Tensor]) -> EfficientNetLite0:
@@ -158,7 +165,8 @@ class EfficientNetLite0(nn.Module):
             scale = gamma.double() / torch.sqrt(var.double() + BN_EPS)  # (outputs,); in double, once
             folded[f"{ours}.weight"] = (weight.double() * scale[:, None, None, None]).float()
             folded[f"{ours}.bias"] = (beta.double() - mean.double() * scale).float()
-        folded["classifier.weight"], folded["classifier.bias"] = take("_fc.weight"), take("_fc.bias")
+            model.get_submodule(ours).usual = (beta.double(), gamma.double().abs())
+        folded["head.classifier.weight"], folded["head.classifier.bias"] = take("_fc.weight"), take("_fc.bias")
         if unknown := sorted(name for name in left if not name.endswith("num_batches_tracked")):
             raise ModelError(f"the EfficientNet-Lite0 weights hold an unknown tensor {unknown[0]}", _REINSTALL)
         try:
@@ -184,7 +192,7 @@ def join_features(stride16: Tensor, stride32: Tensor) -> Tensor:
 
 def _published_names() -> dict[str, tuple[str, str]]:
     """Our convolution -> the published convolution and its batch-norm."""
-    names = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    names = {"stem": ("_conv_stem", "_bn0"), "head.conv": ("_conv_head", "_bn1")}
     for index, spec in enumerate(block_specs()):
         ours, theirs = f"blocks.{index}", f"_blocks.{index}"
         if spec.expand > 1:

@@ -28,18 +28,28 @@ class Encoder(Protocol):
         ...
 
 
-def load_encoder(name: str, *, device: str = "cpu", threads: int | None = None, dtype: Any = None) -> Encoder:
+def load_encoder(name: str, *, device: str = "cpu", threads: int | None = None, dtype: Any = None, int8: bool = False) -> Encoder:
     """Load an encoder: "efficientnet-lite0" (embedded), else a transformers folder or hub id.
 
-    dtype: what a tower computes in (None: float32); the embedded one always takes float32. `threads` bounds the CPU threads of the embedded one (None: torch's own setting). Raises ModelError with a remedy.
+    dtype: what a tower computes in (None: float32); the embedded one always takes float32, or with `int8` integers where
+    that pays. `threads` bounds the CPU threads of the embedded one (None: torch's own setting). Raises ModelError with a remedy.
     """
     if name == EMBEDDED:
         from mambamia_cli.vision.embedded import EmbeddedEncoder
 
-        return EmbeddedEncoder(device=device, threads=threads)
+        return EmbeddedEncoder(device=device, threads=threads, int8=int8)
     from mambamia_cli.vision.tower import TowerEncoder
 
     return TowerEncoder(name, device=device) if dtype is None else TowerEncoder(name, device=device, dtype=dtype)
+
+
+def runs_in_int8(name: str, device: str) -> bool:
+    """Whether `load_encoder` with int8 gives another encoder than without."""
+    if name != EMBEDDED or device != "cpu":
+        return False
+    from mambamia_cli.vision.backends import int8_is_exact
+
+    return int8_is_exact()
 
 
 def check_frames(frames: Tensor, size: tuple[int, int]) -> None:
