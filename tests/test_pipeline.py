@@ -14,6 +14,7 @@ from mambamia_cli.pipeline.answer import kept_frames, prompt
 from mambamia_cli.pipeline.index import AnchorStore
 from mambamia_cli.plan.estimate import Settings
 from mambamia_cli.records import AnswerRecord, ScenesRecord, SummaryRecord
+from mambamia_cli.vision import backends
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +183,38 @@ def test_anchors_come_back_from_disk_as_they_went_in(monkeypatch):
     store.append(anchors[20:])
     assert store._file._rolled and store.frames == 50
     torch.testing.assert_close(store.read([3, 19, 20, 49]), anchors[[3, 19, 20, 49]].half().float())
+
+
+def test_a_look_for_scenes_alone_is_encoded_in_integers(tiny_model, three_cuts, monkeypatch):
+    monkeypatch.setattr(backends, "int8_is_exact", lambda: True)
+    models = Models(str(tiny_model), device="cpu", threads=1)
+    video = open_video(three_cuts.path, models=models)
+    video.scenes()
+    assert models.int8_encoder.backend.name == "onnxruntime int8" and "encoder" not in vars(models)
+    video.scenes(refine=False)
+    assert "encoder" not in vars(models)  # the look is known
+    assert video.index(default_rate=Fraction(4)).anchors is not None and models.encoder.backend.name == "onnxruntime"
+    open_video(three_cuts.path, models=models, fps=1).scenes()  # no close look: too few frames a second
+    models.settings = Settings(together=False)
+    models.enter("answer")
+    assert not {"encoder", "int8_encoder"} & set(vars(models))
+
+
+def test_where_integers_are_not_exact_there_is_one_encoder(tiny_model, monkeypatch):
+    monkeypatch.setattr(backends, "int8_is_exact", lambda: False)
+    models = Models(str(tiny_model), device="cpu", threads=1)
+    assert models.int8_encoder is models.encoder
+
+
+@pytest.mark.skipif(not backends.int8_is_exact(), reason="this CPU adds 8-bit products in too few bits: the tool does not use them here")
+def test_integers_mark_the_same_scenes(three_cuts, monkeypatch):
+    """With the trained weights: the curve moves a little, no marker does."""
+    marked = []
+    for exact in (True, False):
+        monkeypatch.setattr(backends, "int8_is_exact", lambda exact=exact: exact)
+        marked.append(open_video(three_cuts.path, models=Models("mambamia-tiny", device="cpu")).scenes())
+    integers, floats = marked
+    assert [s.start for s in integers.scenes] == [s.start for s in floats.scenes] and len(floats.scenes) > 3
+    curves = [np.array([value for _, value in record.delta]) for record in marked]
+    apart = np.abs(curves[0] - curves[1])
+    assert 0 < apart.max() < 0.1 * (curves[1].max() - curves[1].min())
