@@ -20,7 +20,7 @@ def wanted(path, **changes):
 
 
 def decoding():
-    return [thread for thread in threading.enumerate() if thread.name == "mambamia-decode"]
+    return [thread for thread in threading.enumerate() if thread.name in ("mambamia-decode", "mambamia-scale")]
 
 
 def test_what_was_read_ahead_is_what_is_read_anew(three_cuts):

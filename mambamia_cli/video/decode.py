@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from .reader import frames_from
 from .sample import Grid, SampleSpec
 from .scale import Scaler
 from .sparse import GiveUp, SparseReader, pays
+
+HANDED = 4
+"""Sampled frames that wait to be scaled, where that is the work of another thread."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class FrameStream:
     def start(self) -> None:
         """Begin to decode, before the first chunk is asked for."""
         if self._channel is None:
-            self._channel = Channel(self._produce, self._queue_chunks, "mambamia-decode")
+            self._channel = Channel(self._produce, self._queue_chunks, "mambamia-decode" if self._every is None else "mambamia-scale")
 
     def close(self) -> None:
         """Stop decoding and join the thread. What was read so far stays in `stats`."""
@@ -140,27 +143,44 @@ class FrameStream:
         if self._channel is not None:
             self._channel.close()
 
-    # Below, everything runs in the decoding thread.
+    # Below, everything runs in the decoding thread, or where every frame is wanted in two: one decodes and makes the small
+    # pictures, which is more than all else that is done to a frame, the other scales the sampled ones.
 
     def _produce(self, put: Callable[[FrameChunk], None]) -> None:
         step, self.stats.capped = self.spec.step(self._range_end())
         grid = Grid(self.spec.begin, self.spec.end, step, self.info.time_base)
         chunk = _ChunkBuilder(self._chunk_frames, self.size)
         scaler = Scaler(self.size, self.info.orientation)
-        with closing(self._sampled(grid)) as frames:
-            for frame, shown in frames:
+        with closing(self._taken(grid) if self._every is None else Channel(lambda hand: self._hand_over(grid, hand), HANDED, "mambamia-decode")) as frames:
+            for frame, moment, full, stretch in frames:
                 scaler.into(frame, chunk.room())
-                chunk.times.append(grid.time(shown))
-                self._count(chunk.times[-1])
-                if len(chunk.times) == self._chunk_frames:
-                    put(chunk.cut(self._every))
+                chunk.times.append(moment)
+                self._count(moment)
+                if full:
+                    put(chunk.cut(stretch))
         if chunk.times:
-            put(chunk.cut(self._every))
-        self.rest = None if self._every is None else self._every.cut()
+            put(chunk.cut(self._small()))
+        self.rest = self._small()
         if self.spec.fps is None and self.spec.max_frames is not None:
             self.stats.capped = grid.passed > 0
         self._finish()
         self.read = True
+
+    def _hand_over(self, grid: Grid, hand: Callable[[Any], None]) -> None:
+        with closing(self._taken(grid)) as frames:
+            for taken in frames:
+                hand(taken)
+
+    def _taken(self, grid: Grid) -> Iterator[tuple["object", Fraction, bool, "Stretch | None"]]:
+        """(frame, time) of the frames the grid takes, whether a chunk is full with it, and if so all frames since the last one, in small."""
+        with closing(self._sampled(grid)) as frames:
+            for count, (frame, shown) in enumerate(frames, 1):
+                full = count % self._chunk_frames == 0
+                yield frame, grid.time(shown), full, self._small() if full else None
+
+    def _small(self) -> "Stretch | None":
+        """All frames since the last call, in small, where they are wanted."""
+        return None if self._every is None else self._every.cut()
 
     def _sampled(self, grid: Grid) -> Iterator[tuple["object", Fraction]]:
         """(frame, time) of the frames the grid takes, in the cheapest way that gives exactly these."""
@@ -248,9 +268,9 @@ class _ChunkBuilder:
             self._frames = np.empty(self._shape, np.uint8)
         return self._frames[len(self.times)]
 
-    def cut(self, every: "_Every | None") -> FrameChunk:
+    def cut(self, every: Stretch | None) -> FrameChunk:
         count = len(self.times)
-        chunk = FrameChunk(self._start, self._frames[:count], tuple(self.times), None if every is None else every.cut())
+        chunk = FrameChunk(self._start, self._frames[:count], tuple(self.times), every)
         self._start, self._frames, self.times = self._start + count, None, []
         return chunk
 

@@ -272,10 +272,16 @@ def test_damaged_packets_are_skipped_and_counted(make_video, tmp_path):
     assert numbers(frames) == left and times == tuple(truth.times[i] for i in left)
 
 
-def test_an_exception_in_the_thread_is_raised_in_the_consumer(numbered, tmp_path):
+@pytest.fixture(params=[None, (9, 16)], ids=["one thread", "two threads"])
+def every(request):
+    """Small pictures of all frames are wanted, which makes scaling the sampled ones the work of a second thread."""
+    return request.param
+
+
+def test_an_exception_in_the_thread_is_raised_in_the_consumer(numbered, tmp_path, every):
     path = tmp_path / "gone.mp4"
     shutil.copy(numbered.path, path)
-    stream = open_frames(path, EVERY)
+    stream = open_frames(path, EVERY, every=every)
     path.unlink()
     with pytest.raises(InputError, match="cannot be read"):
         next(stream)
@@ -283,17 +289,36 @@ def test_an_exception_in_the_thread_is_raised_in_the_consumer(numbered, tmp_path
         next(stream)
 
 
-def test_leaving_early_joins_the_thread(numbered):
+def test_leaving_early_joins_the_threads(numbered, every):
     import threading
 
+    def at_work():
+        return [t for t in threading.enumerate() if t.name in ("mambamia-decode", "mambamia-scale")]
+
     for take in (0, 1, 2):
-        with open_frames(numbered.path, EVERY, chunk_frames=2, queue_chunks=1) as stream:
+        with open_frames(numbered.path, EVERY, chunk_frames=2, queue_chunks=1, every=every) as stream:
             for _ in range(take):
                 next(stream)
-        assert not [t for t in threading.enumerate() if t.name == "mambamia-decode"]
+        assert not at_work()
         with pytest.raises(StopIteration):
             next(stream)
-    with pytest.raises(RuntimeError, match="consumer"), open_frames(numbered.path, EVERY, chunk_frames=2) as stream:
+    with pytest.raises(RuntimeError, match="consumer"), open_frames(numbered.path, EVERY, chunk_frames=2, every=every) as stream:
         next(stream)
         raise RuntimeError("consumer")
-    assert not [t for t in threading.enumerate() if t.name == "mambamia-decode"]
+    assert not at_work()
+
+
+@pytest.mark.parametrize("chunk_frames", [1, 7, 25, 32])
+def test_all_frames_in_small_come_with_their_chunks(numbered, chunk_frames):
+    """Every third frame is sampled. A chunk's small pictures are those decoded up to its last frame's end, and none is missing."""
+    spec = SampleSpec(fps=Fraction(25, 3))
+    with open_frames(numbered.path, spec, chunk_frames=chunk_frames) as stream:
+        alone = list(stream)
+    with open_frames(numbered.path, spec, chunk_frames=chunk_frames, every=(9, 16)) as stream:
+        chunks = list(stream)
+        stretches = [chunk.every for chunk in chunks] + [stream.rest]
+    assert [c.times for c in chunks] == [c.times for c in alone]
+    assert all(np.array_equal(a.frames, b.frames) for a, b in zip(alone, chunks, strict=True))
+    assert tuple(t for s in stretches for t in s.times) == numbered.times
+    for chunk in chunks:
+        assert len(chunk.every.frames) == len(chunk.every.times) and chunk.every.times[-1] >= chunk.times[-1]
