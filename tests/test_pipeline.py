@@ -9,7 +9,7 @@ import torch
 from mambamia_cli import open_video
 from mambamia_cli.errors import InputError, UsageError
 from mambamia_cli.language.prompt import with_options
-from mambamia_cli.pipeline import Models
+from mambamia_cli.pipeline import Models, engine
 from mambamia_cli.pipeline.answer import kept_frames, prompt
 from mambamia_cli.pipeline.index import AnchorStore
 from mambamia_cli.plan.estimate import Settings
@@ -185,36 +185,50 @@ def test_anchors_come_back_from_disk_as_they_went_in(monkeypatch):
     torch.testing.assert_close(store.read([3, 19, 20, 49]), anchors[[3, 19, 20, 49]].half().float())
 
 
-def test_a_look_for_scenes_alone_is_encoded_in_integers(tiny_model, three_cuts, monkeypatch):
+def test_a_look_for_scenes_alone_does_with_fewer_bits(tiny_model, three_cuts, monkeypatch):
     monkeypatch.setattr(backends, "int8_is_exact", lambda: True)
+    monkeypatch.setattr(engine, "multiplies_bfloat16", lambda: True)
     models = Models(str(tiny_model), device="cpu", threads=1)
     video = open_video(three_cuts.path, models=models)
     video.scenes()
-    assert models.int8_encoder.backend.name == "onnxruntime int8" and "encoder" not in vars(models)
+    exact = {"encoder", "compressor"}
+    assert models.int8_encoder.backend.name == "onnxruntime int8" and not exact & set(vars(models))
+    assert {p.dtype for p in models.rounded_compressor.parameters()} == {torch.float32, torch.bfloat16}
     video.scenes(refine=False)
-    assert "encoder" not in vars(models)  # the look is known
+    assert not exact & set(vars(models))  # the look is known
     assert video.index(default_rate=Fraction(4)).anchors is not None and models.encoder.backend.name == "onnxruntime"
-    open_video(three_cuts.path, models=models, fps=1).scenes()  # no close look: too few frames a second
+    assert {p.dtype for p in models.compressor.parameters()} == {torch.float32}
     models.settings = Settings(together=False)
     models.enter("answer")
-    assert not {"encoder", "int8_encoder"} & set(vars(models))
+    assert not {"encoder", "int8_encoder", "compressor", "rounded_compressor"} & set(vars(models))
 
 
-def test_where_integers_are_not_exact_there_is_one_encoder(tiny_model, monkeypatch):
-    monkeypatch.setattr(backends, "int8_is_exact", lambda: False)
+def test_no_close_look_is_rounded(tiny_model, three_cuts):
     models = Models(str(tiny_model), device="cpu", threads=1)
-    assert models.int8_encoder is models.encoder
+    open_video(three_cuts.path, models=models, fps=1).scenes()  # too few frames a second
+    open_video(three_cuts.path, models=models).summarize(max_tokens=2)  # which keeps anchors
+    assert not {"int8_encoder", "rounded_compressor"} & set(vars(models))
+
+
+def test_a_cpu_without_the_instructions_has_one_encoder_and_one_compressor(tiny_model, monkeypatch):
+    monkeypatch.setattr(backends, "int8_is_exact", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    models = Models(str(tiny_model), device="cpu", threads=1)
+    assert models.int8_encoder is models.encoder and models.rounded_compressor is models.compressor
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # torch 2.10 and older do not tell
+    assert not engine.multiplies_bfloat16()
 
 
 @pytest.mark.skipif(not backends.int8_is_exact(), reason="this CPU adds 8-bit products in too few bits: the tool does not use them here")
-def test_integers_mark_the_same_scenes(three_cuts, monkeypatch):
+def test_fewer_bits_mark_the_same_scenes(three_cuts, monkeypatch):
     """With the trained weights: the curve moves a little, no marker does."""
     marked = []
-    for exact in (True, False):
-        monkeypatch.setattr(backends, "int8_is_exact", lambda exact=exact: exact)
+    for fewer in (True, False):
+        monkeypatch.setattr(backends, "int8_is_exact", lambda fewer=fewer: fewer)
+        monkeypatch.setattr(engine, "multiplies_bfloat16", lambda fewer=fewer: fewer)
         marked.append(open_video(three_cuts.path, models=Models("mambamia-tiny", device="cpu")).scenes())
-    integers, floats = marked
-    assert [s.start for s in integers.scenes] == [s.start for s in floats.scenes] and len(floats.scenes) > 3
+    rounded, exact = marked
+    assert [s.start for s in rounded.scenes] == [s.start for s in exact.scenes] and len(exact.scenes) > 3
     curves = [np.array([value for _, value in record.delta]) for record in marked]
     apart = np.abs(curves[0] - curves[1])
     assert 0 < apart.max() < 0.1 * (curves[1].max() - curves[1].min())

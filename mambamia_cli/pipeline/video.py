@@ -143,7 +143,7 @@ class Video:
         known = self._indexes.get(rate)
         if known is None or (anchors and known.anchors is None):
             self.models.enter("watch")  # not for what is known: the language model would leave for nothing
-            encoder = self.models.encoder_for(keep_anchors=anchors, closely=closely)
+            encoder, _ = self.models.lookers(keep_anchors=anchors, closely=closely)
             spec = replace(self._spec, fps=rate, size=tuple(encoder.input_size))
             known = watch(self.path, spec, self.models, keep_anchors=anchors, closely=closely, ahead=self._ahead, progress=self._progress)
             self._indexes[rate] = known

@@ -90,9 +90,9 @@ def find_cut(frames: np.ndarray, times: Sequence[float], low: float, high: float
     lasting = np.zeros(len(x))
     # Where the video itself begins or ends there are fewer frames to compare; elsewhere a cut needs them all.
     room = min(ACROSS, max(1, len(x) // 2))
+    apart = _apart(x, 2 * ACROSS - 1)
     for k in range(room, len(x) - room + 1):
-        before, after = x[max(0, k - ACROSS) : k], x[k : k + ACROSS]
-        lasting[k] = min(float(np.abs(f - after).mean(-1).min()) for f in before)
+        lasting[k] = apart[max(0, k - ACROSS) : k, k : k + ACROSS].min()
     inside = (times > low + 1e-6) & (times <= high + 1e-6)
     k = int(np.argmax(np.where(inside, lasting, -1.0))) if inside.any() else 0
     if k == 0:
@@ -106,6 +106,15 @@ def find_cut(frames: np.ndarray, times: Sequence[float], low: float, high: float
         return None
     kind = "cut" if _is_above(frames[max(0, k - ACROSS) : k + ACROSS], min(k, ACROSS), float(lasting[k]), rule) else MOTION
     return Turn(float(times[k]), float(times[k]), kind, float(times[k]))
+
+
+def _apart(x: np.ndarray, reach: int) -> np.ndarray:
+    """x (k, P) -> (k, k) mean difference of every row from those after it, as far as `reach` rows; infinite elsewhere."""
+    apart = np.full((len(x), len(x)), np.inf)
+    for step in range(1, min(reach, len(x) - 1) + 1):
+        rows = np.arange(len(x) - step)
+        apart[rows, rows + step] = np.abs(x[step:] - x[:-step]).mean(1)
+    return apart
 
 
 def _is_above(frames: np.ndarray, k: int, whole: float, rule: RefineRule) -> bool:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mambamia_cli.compressor import layers
 from mambamia_cli.compressor.layers import GatedRMSNorm, RMSNorm, depthwise_conv_silu
 from mambamia_cli.compressor.mamba1 import Mamba1Mixer, selective_scan, selective_scan_reference
-from mambamia_cli.compressor.mixer import Mamba2Mixer, initial_dt_bias
+from mambamia_cli.compressor.mixer import Mamba2Mixer, Projection, initial_dt_bias
 
 
 @pytest.fixture(params=[1 << 18, 40], ids=["one block", "small blocks"])
@@ -128,3 +128,26 @@ def test_initial_steps_are_in_mambas_range():
 def test_width_that_is_no_whole_number_of_heads():
     with pytest.raises(ValueError, match="head_dim"):
         Mamba2Mixer(20, head_dim=64)
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(3), slice(5, None)])
+def test_a_projection_in_fewer_bits_rounds_its_input_and_keeps_its_type(rows):
+    layer = Projection(40, 8)
+    x = torch.randn(2, 5, 40)
+    exact = F.linear(x, layer.weight[rows])
+    assert torch.equal(layer(x, rows), exact)
+    layer.to(torch.bfloat16)
+    rounded = layer(x, rows)
+    expected = F.linear(x.bfloat16().double(), layer.weight[rows].double())
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded.double(), expected, rtol=2**-8, atol=1e-3)  # its sums are rounded once more
+    assert 0 < (rounded - exact).abs().max() < 0.05
+
+
+def test_a_projection_under_autocast_is_autocasts_own():
+    layer, x = Projection(40, 8), torch.randn(2, 5, 40)
+    plain = torch.nn.Linear(40, 8, bias=False)
+    plain.load_state_dict(layer.state_dict())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x), plain(x)) and layer(x).dtype == torch.bfloat16
+        assert torch.equal(layer(x.bfloat16()), plain(x.bfloat16()))

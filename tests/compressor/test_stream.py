@@ -243,3 +243,17 @@ def test_the_embedded_weights_need_no_more_overlap_than_their_folder_says(bikes)
     torch.testing.assert_close(short.anchors, exact.anchors, rtol=1e-4, atol=2e-5)
     none = run(StreamingCompressor(models.compressor, window=48, overlap=0), seen, 16)
     assert (none.delta - exact.delta).abs().max() > 1e-3  # without any it does matter
+
+
+@pytest.mark.parametrize("ssm", ["mamba1", "mamba2"])
+def test_rounded_projections(ssm):
+    """Stage 1's alone, of Mamba-2; in chunks as in one pass, near the exact ones and not equal to them."""
+    frames, config = patches(33), dataclasses.replace(TINY, ssm=ssm)
+    exact, rounded = whole(make(config), frames), make(config).round_projections()
+    halves = {name for name, p in rounded.named_parameters() if p.dtype == torch.bfloat16}
+    kinds = ("in_proj", "out_proj") if ssm == "mamba2" else ()
+    assert halves == {f"model.layers.{i}.mixer.{kind}.weight" for i in range(2) for kind in kinds}
+    got = run(StreamingCompressor(rounded, chunk_frames=7), frames, push=5)
+    torch.testing.assert_close(got.delta, whole(rounded, frames).delta, atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(got.delta, exact.delta, atol=3e-2, rtol=3e-2)
+    assert torch.equal(whole(rounded, frames).delta, exact.delta) == (ssm == "mamba1")

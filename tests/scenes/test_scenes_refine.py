@@ -11,7 +11,18 @@ from mambamia_cli.pipeline import boundaries
 from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import evidence, marking, peaks
 from mambamia_cli.scenes.evidence import EvidenceStream
-from mambamia_cli.scenes.refine import COARSE, FLASH, MOTION, SIZE, RefineRule, Turn, _coarse, find_cut, find_gradual
+from mambamia_cli.scenes.refine import (
+    COARSE,
+    FLASH,
+    MOTION,
+    SIZE,
+    RefineRule,
+    Turn,
+    _apart,
+    _coarse,
+    find_cut,
+    find_gradual,
+)
 from mambamia_cli.video import SampleSpec, open_frames
 from mambamia_cli.video.windows import open_windows
 
@@ -317,3 +328,13 @@ def test_coarse_pixels_are_means_of_their_own_part_and_colour():
     for k, y, x, c in ((0, 0, 0, 0), (1, 2, 5, 1), (3, 4, 7, 2)):
         part = frames[k, y * COARSE[0] : (y + 1) * COARSE[0], x * COARSE[1] : (x + 1) * COARSE[1], c]
         assert coarse[k, y, x, c] == pytest.approx(part.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("k, reach", [(1, 5), (4, 5), (9, 5), (9, 1)])
+def test_differences_of_rows_are_those_of_each_pair(k, reach):
+    x = np.random.default_rng(k).random((k, 300), np.float32)
+    apart = _apart(x, reach)
+    for i in range(k):
+        for j in range(k):
+            expected = np.abs(x[i] - x[j]).mean() if 0 < j - i <= reach else np.inf
+            assert apart[i, j] == expected
