@@ -24,8 +24,8 @@ class Scaler:
     """`into(frame, out)` writes a frame, upright, into `out` (H, W, 3) uint8 RGB of the size given at the start.
 
     An interlaced frame is shown by one of its fields, so that movement leaves no comb.
-    coarse: for a picture far smaller than the frame, in a third of the time and less: plain means, and of a frame of at least
-    `MANY` lines for each of the picture's every fourth line alone.
+    coarse: for a picture far smaller than the frame, in half the time and less: plain means, and of a frame of at least
+    `MANY` lines for each of the picture's every second line alone.
     """
 
     def __init__(self, size: tuple[int, int], orientation: tuple[bool, bool, bool], *, coarse: bool = False):
@@ -35,17 +35,15 @@ class Scaler:
         height, width = size
         self.stored = (width, height) if orientation[0] else (height, width)  # before it is turned
         self._reformatter = VideoReformatter()
-        self._lines: tuple | None = None  # (what the graph was made for, graph)
+        self._field: tuple | None = None  # (what the graph was made for, graph)
 
     def into(self, frame, out: np.ndarray) -> None:
         height, width = self.stored
         matrix = _MATRIX.get(frame.colorspace)
         if matrix is None:
             matrix = Colorspace.ITU709 if frame.height >= _HD_LINES else Colorspace.ITU601
-        if self._coarse and frame.height >= MANY * height:
-            frame = self._fewer_lines(frame, 2)
-        elif frame.interlaced_frame:
-            frame = self._fewer_lines(frame, 1)
+        if frame.interlaced_frame or (self._coarse and frame.height >= MANY * height):
+            frame = self._one_field(frame)
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
         rgb = self._reformatter.reformat(
             frame,
@@ -67,20 +65,19 @@ class Scaler:
             picture = picture.transpose(1, 0, 2)
         out[:] = picture[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
-    def _fewer_lines(self, frame, halvings: int):
-        """Every second line, the top field of an interlaced frame, or every second of these: taken without copying them."""
-        kind = (frame.width, frame.height, frame.format.name, halvings)
-        if self._lines is None or self._lines[0] != kind:
+    def _one_field(self, frame):
+        """The top field of a frame: half its lines, taken without copying them."""
+        kind = (frame.width, frame.height, frame.format.name)
+        if self._field is None or self._field[0] != kind:
             graph = av.filter.Graph()
-            last = graph.add_buffer(
+            source = graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)  # of no account, but must be one
             )
-            for step in [*[("field", "top")] * halvings, ("buffersink",)]:
-                node = graph.add(*step)
-                last.link_to(node)
-                last = node
+            field, sink = graph.add("field", "top"), graph.add("buffersink")
+            source.link_to(field)
+            field.link_to(sink)
             graph.configure()
-            self._lines = (kind, graph)
-        graph = self._lines[1]
+            self._field = (kind, graph)
+        graph = self._field[1]
         graph.push(frame)
         return graph.pull()
