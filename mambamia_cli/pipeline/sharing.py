@@ -26,7 +26,7 @@ KEPT = 256 << 20
 LARGE = 32 << 20
 """Bytes from which on a piece of memory is asked of the system alone, and goes back to it when it is freed: the most that glibc takes."""
 
-POLITE = 5  # added to the nice value: a third of the share of a thread that has none
+POLITE = 10  # added to the nice value: a tenth of the share of a thread that has none; with 5 the decoder still waits, and all for it
 
 
 @contextmanager
