@@ -165,7 +165,7 @@ class Models:
         """The encoder in 8-bit integers, twice as fast; the other one where this CPU or this encoder does not do that."""
         from mambamia_cli.vision.encoder import runs_in_int8
 
-        return self._encoder(int8=True) if runs_in_int8(self.folder.vision, self.device) else self.encoder
+        return self._encoder("int8 encoder", int8=True) if runs_in_int8(self.folder.vision, self.device) else self.encoder
 
     def lookers(self, *, keep_anchors: bool, closely: bool) -> tuple[Any, "MambaMiaCompressor"]:
         """Encoder and compressor of a look: a close one of which no anchor is kept does with fewer bits. See pipeline.index.watch."""
@@ -173,10 +173,10 @@ class Models:
             return self.int8_encoder, self.rounded_compressor
         return self.encoder, self.compressor
 
-    def _encoder(self, **precision: bool) -> Any:
+    def _encoder(self, name: str = "encoder", **precision: bool) -> Any:
         from mambamia_cli.vision.encoder import load_encoder
 
-        encoder = self._load("encoder", lambda: load_encoder(
+        encoder = self._load(name, lambda: load_encoder(
             self.folder.vision, device=self.device, threads=self.threads, dtype=self.half, **precision))  # fmt: skip
         config = self.compressor_config
         wanted = ((config.grid_rows, config.patches_per_row), config.vision_width)
@@ -192,10 +192,10 @@ class Models:
     def compressor(self) -> "MambaMiaCompressor":
         return self._compressor()
 
-    def _compressor(self) -> "MambaMiaCompressor":
+    def _compressor(self, name: str = "compressor") -> "MambaMiaCompressor":
         from mambamia_cli.compressor.model import MambaMiaCompressor
 
-        return self._load("compressor", lambda: MambaMiaCompressor.from_pretrained(
+        return self._load(name, lambda: MambaMiaCompressor.from_pretrained(
             self.folder.part("compressor"), device=self.device, dtype=self.half))  # fmt: skip
 
     @cached_property
@@ -203,7 +203,7 @@ class Models:
         """The compressor with stage 1's projections in bfloat16; the other one where this CPU does not multiply that."""
         if self.device != "cpu" or not multiplies_bfloat16():
             return self.compressor
-        return self._compressor().round_projections()
+        return self._compressor("rounded compressor").round_projections()
 
     @cached_property
     def projector(self) -> "Projector":
