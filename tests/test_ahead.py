@@ -1,7 +1,9 @@
 """Decoding that begins before there is anything to look with."""
 
+import os
 import threading
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,8 +92,22 @@ def test_a_guess_that_proves_wrong_costs_time_alone(three_cuts, tiny_model, monk
     assert [s.start for s in other.scenes] == [s.start for s in right.scenes] and not decoding()
 
 
-def test_a_close_look_holds_the_decoder_to_its_part():
-    close = reading("a.mp4", SampleSpec(), 32, closely=True, threads=8)
+def test_a_close_look_holds_the_decoder_to_its_part(three_cuts, monkeypatch):
+    close = reading(three_cuts.path, SampleSpec(), 32, closely=True, threads=8)
     assert close.decoder == Decoder(8 // ahead.SHARERS, smooth=False) and close.every == SIZE
-    assert reading("a.mp4", SampleSpec(), 32, closely=True, threads=None).decoder == PLAIN
+    assert reading(three_cuts.path, SampleSpec(), 32, closely=True, threads=None).decoder == PLAIN
+    monkeypatch.setattr(ahead, "HEAVY", 0.0)  # much to decode: no part, but all
+    assert reading(three_cuts.path, SampleSpec(), 32, closely=True, threads=8).decoder == Decoder(8, smooth=False)
     assert reading("a.mp4", SampleSpec(), 32, closely=False, threads=8) == Reading("a.mp4", SampleSpec(), 32, None, PLAIN)
+
+
+@pytest.mark.parametrize(
+    "high, wide, fps, megabits, heavy",
+    [(720, 1280, 25, 0.7, False), (720, 1280, 25, 2.0, True), (360, 640, 24, 0.5, False), (1080, 1920, 30, 0.7, True), (720, 1280, None, None, False)],
+)
+def test_how_much_there_is_to_decode(tmp_path, high, wide, fps, megabits, heavy):
+    path = tmp_path / "video"
+    path.write_bytes(b"")
+    os.truncate(path, round((megabits or 9) * 1e6 / 8 * 10))
+    info = SimpleNamespace(path=path, width=wide, height=high, fps=fps, duration=None if megabits is None else Fraction(10))
+    assert (ahead.decoding_work(info) >= ahead.HEAVY) == heavy
