@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 SHARERS = 2
 """In a close look: the decoder, and the encoder with the compressor. Each is held to its part of the threads, but for a decoder with much to do."""
 
-
 PIXEL, BIT = 0.65e-9, 10e-9
 """Seconds of one thread for a pixel and for a bit of H.264, measured on two cores of a server."""
 
 HEAVY = 0.03
 """Seconds of decoding a second of video, from which on the decoder has all threads: encoder and compressor would wait for it. Of
-720p that is from 1.5 Mbit/s on: at 2, 5 and 11 a whole `scenes` then takes a tenth, a fifth and a third less; at 0.7 a twentieth more."""
+720p at 25 frames a second that is from 1.5 Mbit/s on: at 2, 5 and 11 a whole `scenes` then takes a tenth, a fifth and a third less; at 0.7 a twentieth more."""
 
 
 @dataclass(frozen=True)
