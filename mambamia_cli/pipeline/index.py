@@ -111,7 +111,7 @@ def watch(
 
     closely: keep an eye on every frame, so that `boundaries.refine` need not read the file again. ahead: a reading that has
     begun already, and is gone on with if it is of just this. A close look that keeps no anchors is for scenes alone: its frames
-    are encoded in 8-bit integers and compressed with projections in bfloat16, where this CPU has both: delta moves by a few hundredths.
+    are encoded in 8-bit integers and compressed with projections in bfloat16, each where this CPU has the instructions: delta moves by a few hundredths.
 
     Raises:
         InputError: nothing in it can be decoded.
