@@ -94,10 +94,10 @@ def test_a_guess_that_proves_wrong_costs_time_alone(three_cuts, tiny_model, monk
 
 def test_a_close_look_holds_the_decoder_to_its_part(three_cuts, monkeypatch):
     close = reading(three_cuts.path, SampleSpec(), 32, closely=True, threads=8)
-    assert close.decoder == Decoder(8 // ahead.SHARERS, smooth=False) and close.every == SIZE
+    assert close.decoder == Decoder(8 // ahead.SHARERS, smooth=False, whole=False) and close.every == SIZE
     assert reading(three_cuts.path, SampleSpec(), 32, closely=True, threads=None).decoder == PLAIN
     monkeypatch.setattr(ahead, "HEAVY", 0.0)  # much to decode: no part, but all
-    assert reading(three_cuts.path, SampleSpec(), 32, closely=True, threads=8).decoder == Decoder(8, smooth=False)
+    assert reading(three_cuts.path, SampleSpec(), 32, closely=True, threads=8).decoder == Decoder(8, smooth=False, whole=False)
     assert reading("a.mp4", SampleSpec(), 32, closely=False, threads=8) == Reading("a.mp4", SampleSpec(), 32, None, PLAIN)
 
 

@@ -53,7 +53,7 @@ def reading(path: Path, spec: "SampleSpec", chunk: int, *, closely: bool, thread
     decoder = PLAIN
     if closely and threads is not None:
         heavy = decoding_work(probe(path, stream=spec.stream)) >= HEAVY
-        decoder = Decoder(threads if heavy else max(1, threads // SHARERS), smooth=False)
+        decoder = Decoder(threads if heavy else max(1, threads // SHARERS), smooth=False, whole=False)
     return Reading(path, spec, chunk, SIZE if closely else None, decoder)
 
 

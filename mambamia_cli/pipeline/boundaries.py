@@ -1,7 +1,7 @@
 """A second look at a video where its scenes may change: candidates at the sampling rate -> exact frames."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -85,6 +85,13 @@ def search(
 def between(times: np.ndarray, which: Collection[int], rule: RefineRule = _RULE) -> dict[int, Window]:
     """The windows that a cut is looked for in: from the sampled frame before to the one it shows in, and a little on each side."""
     return {i: (times[max(i - 1, 0)] - rule.near, times[i] + rule.near) for i in which}
+
+
+def placed(path: Path, cuts: Sequence[float], jumps: Mapping[float, float], stream: int | None = None, rule: RefineRule = _RULE) -> list[float]:
+    """The cuts, in seconds; those after a gap (CloseUp.jumps) stand where the file shows them."""
+    unsure = {k: (jumps[cut] - rule.near, cut + rule.near) for k, cut in enumerate(cuts) if cut in jumps}
+    exact = {k: find_cut(*seen, jumps[cuts[k]], cuts[k], rule) for k, seen in _look(path, unsure, stream)} if unsure else {}
+    return [cut if (turn := exact.get(k)) is None else turn.time for k, cut in enumerate(cuts)]
 
 
 def turn_at(frames: np.ndarray, moments: Sequence[float], times: np.ndarray, i: int, sharp: bool, rule: RefineRule = _RULE) -> Turn | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mambamia_cli.pipeline import boundaries
 from mambamia_cli.pipeline.index import Index
@@ -26,7 +27,9 @@ def candidates_of(
         score = evidence.combine(score, rule.threshold, known)
     at = marking.candidates_of(score, times, lowest)
     if refine:
-        every = {} if index.closeup is None else {"cuts": index.closeup.cuts, "melts": index.closeup.melts}
+        every: dict[str, Any] = {}
+        if index.closeup is not None:
+            every = {"cuts": boundaries.placed(path, index.closeup.cuts, index.closeup.jumps, stream), "melts": index.closeup.melts}
         found = boundaries.refine(path, times, score, at, known, threshold=rule.threshold, stream=stream, seen=index.closeup, **every)
     else:
         found = [Candidate(float(times[i]), float(times[i]), float(score[i])) for i in at]

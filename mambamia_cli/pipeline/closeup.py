@@ -5,7 +5,8 @@ when its window of the compressor is worked through; the candidates that can be 
 pictures, and what is found is remembered by the exact question that was asked. `boundaries.refine` asks again at the end,
 with everything known: what was foreseen is answered from memory, and only the rest is read from the file once more. So what
 is found at a place is the same whether or not a video was looked at closely, up to what the decoder's smoothing of block edges
-(video.container.Decoder) changes in a small picture. Only a close look has `cuts` and `melts`, which every frame is looked at for.
+(video.container.Decoder) changes in a small picture, and the mixtures that stand for frames left undecoded (video.thinning): these may move a
+dissolve by some frames, but no cut, as one that falls in a gap is read from the file. Only a close look has `cuts` and `melts`, which every frame is looked at for.
 Black bars are taken from the pictures first (scenes.bars).
 """
 
@@ -30,7 +31,7 @@ from mambamia_cli.scenes.refine import RefineRule, Turn, find_gradual
 if TYPE_CHECKING:
     from mambamia_cli.records import Candidate
     from mambamia_cli.video import VideoInfo
-    from mambamia_cli.video.decode import Stretch
+    from mambamia_cli.video.every import Stretch
 
 MEMORY = 96 << 20
 """Bytes of small pictures at most: two minutes at 60 frames a second. Older ones go, and are read again should they be needed."""
@@ -62,6 +63,8 @@ class CloseUp:
         self._cuts, self._melts, self._looked_at = CutStream(), MeltStream(), 0
         self.melts: list[Turn] = []
         """Dissolves and fades seen frame by frame, so far."""
+        self.jumps: dict[float, float] = {}
+        """Where the picture may have changed in a gap of the frames (every.Stretch): seconds of the frame after it -> of the one before."""
         self._span: list[float] = []  # seconds of the first and the last frame
         self._shown: list[float] = []  # of the first and the last that show something
 
@@ -84,6 +87,7 @@ class CloseUp:
     def _hold(self, stretch: "Stretch") -> None:
         stretch = replace(stretch, frames=without_bars(stretch.frames))
         moments = [float(t) for t in stretch.times]
+        self.jumps |= {float(after): float(before) for before, after in stretch.jumps}
         self._note_what_shows(stretch.frames, moments)
         self._cuts.push(stretch.frames, moments)
         self._melts.push(stretch.frames, moments)
@@ -147,7 +151,10 @@ class CloseUp:
                 pictures = self._between(low, high)
                 if pictures is None:
                     continue
-                self._turns[key] = boundaries.turn_at(*pictures, times, i, i in sharp, self._refining)
+                turn = boundaries.turn_at(*pictures, times, i, i in sharp, self._refining)
+                if turn is not None and turn.kind == "cut" and turn.time in self.jumps:
+                    continue  # at some frame of a gap: the file tells at which
+                self._turns[key] = turn
             turns[i] = self._turns[key]
         return turns
 

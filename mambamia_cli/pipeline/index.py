@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mambamia_cli.video import DecodeStats, FrameStream, SampleSpec, VideoInfo
-    from mambamia_cli.video.decode import Stretch
+    from mambamia_cli.video.every import Stretch
 
 MEMORY_ANCHORS = 16 << 20  # bytes
 

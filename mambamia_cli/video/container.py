@@ -76,10 +76,12 @@ class Decoder:
     """How libav decodes. threads: 0 lets it choose, which is fastest where nothing else has work to do; frame by frame in one
     thread costs a fifth less in all than in three that share two cores. smooth: False leaves the edges of blocks as they
     are in those frames that no other is made from, and so changes no other frame; of H.264 in all B frames, for a
-    sixth less work: little of that is handed on (in pictures of 80 x 45, of 720p, it comes to 0.04 grey values on the mean)."""
+    sixth less work: little of that is handed on (in pictures of 80 x 45, of 720p, it comes to 0.04 grey values on the mean).
+    whole: False leaves out frames that others tell (thinning.py), where every frame is wanted in small."""
 
     threads: int = 0
     smooth: bool = True
+    whole: bool = True
 
 
 PLAIN = Decoder()

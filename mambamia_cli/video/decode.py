@@ -12,11 +12,14 @@ import numpy as np
 from ..errors import InputError, UsageError
 from .channel import Channel
 from .container import LIBAV_ERRORS, PLAIN, Decoder, open_container
+from .every import Every, Stretch
 from .probe import VideoInfo, probe
 from .reader import frames_from
 from .sample import Grid, SampleSpec
 from .scale import Scaler
 from .sparse import GiveUp, SparseReader, pays
+from .thinning import Thinning
+from .thinning import pays as thinning_pays
 
 HANDED = 4
 """Sampled frames that wait to be scaled, where that is the work of another thread."""
@@ -32,15 +35,7 @@ class FrameChunk:
     start: int
     frames: np.ndarray
     times: tuple[Fraction, ...]
-    every: "Stretch | None" = None
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Consecutive frames (m, H, W, 3) uint8 RGB, upright, and their times: seconds from the video's first frame, exact."""
-
-    frames: np.ndarray
-    times: tuple[Fraction, ...]
+    every: Stretch | None = None
 
 
 @dataclass
@@ -76,7 +71,8 @@ def open_frames(
     """Open a video for streaming: iterate the result for FrameChunks of at most `chunk_frames` frames.
 
     The same frames and times come out whatever `chunk_frames` and `queue_chunks` (chunks decoded ahead). With `every`, a
-    (height, width), chunks hold all frames in that size beside the sampled ones; none is then left undecoded.
+    (height, width), chunks hold all frames in that size beside the sampled ones; none is then left undecoded, unless
+    `decoder` says so (Decoder.whole).
     Raises InputError here for a file that cannot be decoded, UsageError for a range outside the video.
     Errors met while decoding are raised by the iteration.
     """
@@ -103,7 +99,7 @@ class FrameStream:
         self.info, self.spec, self.stats = info, spec, DecodeStats(duration=info.duration)
         self.size = spec.size or (info.height, info.width)
         self._chunk_frames, self._queue_chunks, self._decoder = chunk_frames, queue_chunks, decoder
-        self._every = None if every is None else _Every(every, info)
+        self._every = None if every is None else Every(every, info)
         self.rest: Stretch | None = None
         """With `every`, at the end: the frames that came after the last chunk."""
         self.ended = False
@@ -205,10 +201,11 @@ class FrameStream:
     def _dense(self, grid: Grid, begin: Fraction) -> Iterator[tuple["object", Fraction]]:
         """The frames the grid takes, by decoding every one from the one on screen at `begin` on."""
         previous = None  # (frame, time, seconds it lasts by its own account)
-        with closing(frames_from(self.info, begin, self.stats, self._decoder)) as frames:
+        thinning = self._thinning(grid)
+        with closing(frames_from(self.info, begin, self.stats, self._decoder, thinning=thinning)) as frames:
             for frame, shown, length in frames:
                 if self._every is not None:
-                    self._every.add(frame, shown)
+                    self._every.add(frame, shown, thinning.left_out(shown) if thinning else ())
                 if previous is not None and grid.take(previous[1], shown):
                     yield previous[:2]
                 previous = frame, shown, length
@@ -220,6 +217,12 @@ class FrameStream:
             self.stats.duration = shown + length
             if grid.take(shown, shown + length):
                 yield frame, shown
+
+    def _thinning(self, grid: Grid) -> Thinning | None:
+        every = self._every
+        if every is None or self._decoder.whole or not thinning_pays(self.info, grid.step):
+            return None
+        return Thinning(self.info, grid, every.is_smooth)
 
     def _count(self, moment: Fraction) -> None:
         stats = self.stats
@@ -273,27 +276,6 @@ class _ChunkBuilder:
         chunk = FrameChunk(self._start, self._frames[:count], tuple(self.times), every)
         self._start, self._frames, self.times = self._start + count, None, []
         return chunk
-
-
-class _Every:
-    """All frames in small, since the last chunk."""
-
-    def __init__(self, size: tuple[int, int], info: VideoInfo):
-        self._size, self._scaler = size, Scaler(size, info.orientation, coarse=True)
-        self._pictures: list[np.ndarray] = []
-        self._times: list[Fraction] = []
-
-    def add(self, frame, shown: Fraction) -> None:
-        picture = np.empty((*self._size, 3), np.uint8)
-        self._scaler.into(frame, picture)
-        self._pictures.append(picture)
-        self._times.append(shown)
-
-    def cut(self) -> Stretch:
-        pictures = np.stack(self._pictures) if self._pictures else np.empty((0, *self._size, 3), np.uint8)  # (m, H, W, 3)
-        stretch = Stretch(pictures, tuple(self._times))
-        self._pictures, self._times = [], []
-        return stretch
 
 
 def measure_duration(info: VideoInfo) -> Fraction | None:

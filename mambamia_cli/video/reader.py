@@ -4,8 +4,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from .container import LIBAV_ERRORS, PLAIN, Decoder, open_container, prepare, seek
+
+if TYPE_CHECKING:
+    from .thinning import Thinning
 
 _MAX_READ_ERRORS = 16  # demuxer errors in a row after which the rest of the file is given up
 _JUMP = Fraction(1)  # s; times that fall back by more are a new time line (joined broadcasts), by less a damaged frame
@@ -22,7 +26,7 @@ class FrameReader:
     `decoded` and `corrupt` count frames that came out and packets (or frames) that were damaged.
     """
 
-    def __init__(self, container, stream, clock: str, origin: Fraction, *, kind: str = "AUTO", decoder: Decoder = PLAIN):
+    def __init__(self, container, stream, clock: str, origin: Fraction, *, kind: str = "AUTO", decoder: Decoder = PLAIN, thinning: "Thinning | None" = None):
         self.container, self.stream, self.clock, self.origin = container, stream, clock, origin
         self.base = Fraction(stream.time_base)
         rate = stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE
@@ -31,11 +35,13 @@ class FrameReader:
         self._sent: deque[int] = deque()  # decoding times of packets whose frame has not come out yet
         self._last: Fraction | None = None
         self._shift = Fraction(0)
+        self._thinning = thinning
         if not stream.codec_context.is_open:  # one that was read from before keeps its decoder
             prepare(stream, kind, decoder)
 
     def __iter__(self) -> Iterator[tuple["object", Fraction]]:
-        for packet in self._packets():
+        packets = self._packets() if self._thinning is None else self._thinning.choose(self._packets(), self.stream.codec_context)
+        for packet in packets:
             for frame in self._decode(packet):
                 self.decoded += 1
                 moment = self._moment(frame)
@@ -103,13 +109,14 @@ class FrameReader:
 
 
 def frames_from(
-    info, start: Fraction, counts=None, decoder: Decoder = PLAIN, *, container=None
+    info, start: Fraction, counts=None, decoder: Decoder = PLAIN, *, container=None, thinning: "Thinning | None" = None
 ) -> Iterator[tuple["object", Fraction, Fraction]]:  # fmt: skip
     """(frame, seconds, seconds it lasts by its own account) from the frame on screen at `start` on.
 
     info: VideoInfo. counts: anything with `decoded` and `corrupt_packets`, kept up to date. Where the container cannot
     seek, or keeps no presentation times, everything before `start` is decoded too and comes out first. container: the file
     already open, wherever it stands, for one that is read from at many times: opening a long film takes longer than a seek.
+    thinning: chooses what is decoded; it tells what is left out.
     """
     wasted = 0  # frames decoded after seeks that landed too late
     for back in SEEK_BACK:
@@ -121,7 +128,7 @@ def frames_from(
                 continue
             if back is not None and target is None:
                 continue
-            reader = FrameReader(source, stream, info.clock, info.start_time, decoder=decoder)
+            reader = FrameReader(source, stream, info.clock, info.start_time, decoder=decoder, thinning=thinning)
             for i, (frame, shown) in enumerate(reader):
                 if i == 0 and shown > start and target is not None:
                     wasted += reader.decoded

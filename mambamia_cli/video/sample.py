@@ -82,6 +82,13 @@ class Grid:
         self.tick: Fraction = start  # the next tick that has no frame yet
         self.passed = 0  # frames seen in the range that no tick took
 
+    def counted(self, unit: int) -> "Grid":
+        """The same ticks, as they stand before the first frame, with all times in 1 / unit seconds. Where these are whole numbers, `take`
+        is many times as fast as with fractions."""
+        grid = Grid(*(None if t is None else int(t * unit) for t in (self.start, self.end, self.step)), Fraction(0))  # type: ignore[arg-type]
+        grid.tolerance = int(self.tolerance * unit)  # type: ignore[assignment]
+        return grid
+
     def over(self, shown: Fraction) -> bool:
         """True when a frame presented at `shown`, and so all later ones, is past the range or its last tick."""
         if self.end is None or (shown < self.end and self.tick < self.end):

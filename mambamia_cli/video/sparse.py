@@ -56,10 +56,14 @@ class _Group:
         return [p for p in self.packets if (p.pts < self.begin) is leading and not p.is_discard]
 
 
+def keeps_times(info) -> bool:
+    """Whether this video's packets (VideoInfo) tell, before they are decoded, which frame is shown when."""
+    return info.clock == "pts" and info.codec in _CODECS and info.container.startswith(_CONTAINERS)
+
+
 def pays(info, step: Fraction | None) -> bool:
     """Whether sampling every `step` seconds of this video (VideoInfo) can leave frames undecoded."""
-    known = info.clock == "pts" and info.codec in _CODECS and info.container.startswith(_CONTAINERS)
-    return bool(known and step and info.fps and step * info.fps >= _FEWEST)
+    return keeps_times(info) and bool(step and info.fps and step * info.fps >= _FEWEST)
 
 
 class SparseReader:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .decode import Stretch
+from .every import Stretch
 from .probe import VideoInfo, probe
 from .reader import frames_from
 from .sample import LONGEST_TOLERANCE

@@ -1,6 +1,7 @@
 """The second look taken during the first finds what a second pass over the file finds, and spares it."""
 
 from fractions import Fraction
+from itertools import pairwise
 from types import SimpleNamespace
 
 import av
@@ -13,10 +14,12 @@ from mambamia_cli.pipeline.candidates import candidates_of
 from mambamia_cli.pipeline.closeup import CloseUp
 from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import evidence, levels, marking, peaks
+from mambamia_cli.scenes.cuts import CutStream
 from mambamia_cli.scenes.evidence import EvidenceStream
 from mambamia_cli.scenes.refine import SIZE
-from mambamia_cli.video import SampleSpec, open_frames
-from mambamia_cli.video.decode import Stretch
+from mambamia_cli.video import SampleSpec, decode, open_frames, thinning
+from mambamia_cli.video.container import PLAIN, Decoder
+from mambamia_cli.video.every import Stretch
 from mambamia_cli.video.windows import open_windows
 from mambamia_cli.vision import backends
 
@@ -55,10 +58,10 @@ def film(tmp_path_factory):
 RULE = peaks.PeakRule(threshold=1.0, window=4.0, floor=0.0, share=0.0, base=0.3)
 
 
-def looked_at(path, *, lag=LAG):
+def looked_at(path, *, lag=LAG, decoder=PLAIN):
     """(times, delta, Evidence, CloseUp) at four frames a second, delta coming `lag` frames late, as `watch` goes about it."""
     known, times, made = EvidenceStream(), [], np.random.default_rng(2).gamma(1.0, 0.3, 4 * (SECONDS + 10))
-    with open_frames(path, SampleSpec(fps=Fraction(4), size=(112, 112)), chunk_frames=16, every=SIZE) as frames:
+    with open_frames(path, SampleSpec(fps=Fraction(4), size=(112, 112)), chunk_frames=16, every=SIZE, decoder=decoder) as frames:
         close = CloseUp(frames.info, RULE)
         for chunk in frames:
             known.push(chunk.frames)
@@ -95,6 +98,41 @@ def test_what_was_foreseen_is_what_a_second_pass_finds(film, monkeypatch):
     assert len(seen) > 15 and read == [] and len(read_again) >= len(seen)
 
 
+def found_in(path, **options):
+    """(candidates, CloseUp) of a close look"""
+    times, delta, known, close = looked_at(path, **options)
+    index = SimpleNamespace(seconds=times, delta=delta, evidence=known, closeup=close, range=(0.0, SECONDS + 5.0),
+                            signatures=np.zeros((len(times), levels.WIDTH), np.float16))  # fmt: skip
+    return candidates_of(index, path, RULE, 1.0, refine=True)[0], close
+
+
+def test_what_is_left_undecoded_moves_no_cut(film):
+    whole, thin = found_in(film)[0], found_in(film, decoder=Decoder(1, whole=False))[0]
+    assert [c.transition for c in thin] == [c.transition for c in whole]
+    for one, other in zip(thin, whole, strict=True):
+        assert abs(one.time - other.time) <= (0 if other.transition == "cut" else 0.15)
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen frame by frame", "told by the sampled frames"])
+def test_a_cut_in_a_gap_of_what_was_decoded_is_looked_up_in_the_file(tmp_path, monkeypatch, seen):
+    """Were large packets not heeded, of these cuts two of three would fall among frames that are not decoded."""
+    monkeypatch.setattr(thinning, "LARGE", 1e9)
+    if not seen:
+        monkeypatch.setattr(CutStream, "_consider", lambda self, k: None)
+    rng, path, cuts = np.random.default_rng(4), tmp_path / "a.mp4", [60 + 31 * k for k in range(14)]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS, options={"crf": "18", "x264-params": "keyint=600:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal"})
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        for a, e in pairwise([0, *cuts, cuts[-1] + 40]):
+            picture = mosaic(rng)
+            for _ in range(a, e):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(stream.encode())
+    found, close = found_in(path, decoder=Decoder(1, whole=False))
+    assert [c.time for c in found if c.transition == "cut"] == pytest.approx([k / FPS for k in cuts])
+    assert sum(any(before < cut / FPS < after for after, before in close.jumps.items()) for cut in cuts) > 5
+
+
 def test_pictures_that_had_to_go_are_read_from_the_file(film, monkeypatch):
     monkeypatch.setattr(closeup, "MEMORY", 12 * FPS * SIZE[0] * SIZE[1] * 3)  # twelve seconds, where delta comes 24 late
     *facts, close = looked_at(film)
@@ -128,9 +166,10 @@ def facts(candidate):
 
 def test_a_part_of_a_video_is_refined_alike(tiny_model, film, monkeypatch):
     """Markers near the ends of a range look at frames outside of it. A close look leaves block edges as they are, which moves what
-    is drawn through pictures by a hair. Both looks with all bits: a close one does with fewer."""
+    is drawn through pictures by a hair. Both looks with all bits and all frames: a close one does with fewer."""
     monkeypatch.setattr(backends, "int8_is_exact", lambda: False)
     monkeypatch.setattr(engine, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(decode, "thinning_pays", lambda *_: False)
     models = Models(str(tiny_model), device="cpu", threads=1)
     options = {"models": models, "start": 20.3, "end": 47.9}
     close = open_video(film, **options).scenes(threshold=0.5)
