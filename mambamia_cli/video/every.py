@@ -10,13 +10,13 @@ from .probe import VideoInfo
 from .scale import Scaler
 
 ROUGH = 1.5
-"""Grey values that a frame differs by, on the mean, from the mixture of the ones beside it, where the picture does not go on smoothly."""
+"""Grey values that a frame differs by, on the mean and at most, from the mixture of the ones beside it, where the picture goes on smoothly."""
 
 NEAR = Fraction(1, 5)
 """Seconds from one to the other of two frames that tell how smoothly the picture goes on."""
 
 JUMP, TIMES = 0.15, 3
-"""Where the picture changes by JUMP grey values on the mean and more, and TIMES as fast as before, it may do so at once, at some frame of a gap."""
+"""Where the picture changes by more than JUMP grey values on the mean, and TIMES as fast as before, it may do so at once, at some frame of a gap."""
 
 
 @dataclass(frozen=True)
