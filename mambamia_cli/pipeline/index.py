@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 MEMORY_ANCHORS = 16 << 20  # bytes
 
+ENCODED = 6
+"""Chunks of frames that wait for the compressor, encoded, where it works beside the encoder."""
+
 
 class AnchorStore:
     """Anchors of all frames looked at, appended in order and read back by frame. float16, bounded memory."""
@@ -144,7 +147,7 @@ def watch(
     with (ahead and ahead.take(wanted)) or wanted.open() as frames, torch.inference_mode():
         closeup, end = CloseUp(frames.info, models.rule) if closely else None, _end(frames.info.duration, spec.end)
         with shared(encoder, alone=lambda: frames.read) if apart else nullcontext(_at_once) as run:
-            for seen in _encoded(frames, SparingEncoder(backoff, close=closely), evidence, clock, ahead=ceil(chosen.window / chosen.chunk) if apart else 0):
+            for seen in _encoded(frames, SparingEncoder(backoff, close=closely), evidence, clock, ahead=ENCODED if apart else 0):
                 signatures.push(seen.mean)
                 times += seen.times
                 outputs = clock.time("compress", lambda: run(backoff.push, seen.patches))  # noqa: B023

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..errors import InputError, UsageError
+from .arrays import apart
 from .channel import Channel
 from .container import LIBAV_ERRORS, PLAIN, Decoder, open_container
 from .every import Every, Stretch
@@ -268,7 +269,7 @@ class _ChunkBuilder:
 
     def room(self) -> np.ndarray:
         if self._frames is None:
-            self._frames = np.empty(self._shape, np.uint8)
+            self._frames = apart(self._shape)
         return self._frames[len(self.times)]
 
     def cut(self, every: Stretch | None) -> FrameChunk:

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from .arrays import apart
 from .probe import VideoInfo
 from .scale import Scaler
 
@@ -51,7 +52,9 @@ class Every:
         self._last = [*self._last[-2:], (picture, picture[1::3, ::4, 1].astype(np.int16), shown)]
 
     def cut(self) -> Stretch:
-        pictures = np.stack(self._pictures) if self._pictures else np.empty((0, *self._size, 3), np.uint8)  # (m, H, W, 3)
+        pictures = apart((len(self._pictures), *self._size, 3))  # (m, H, W, 3)
+        if self._pictures:
+            np.stack(self._pictures, out=pictures)
         stretch = Stretch(pictures, tuple(self._times), tuple(self._jumps))
         self._pictures, self._times, self._jumps = [], [], []
         return stretch
