@@ -18,7 +18,8 @@ is the first of a new shot when much is lost
 
 Much is more than MOST of the picture; or more than SOME, as between two pictures of one place or with black bars, if in the ISOLATED
 seconds around it only such as lose MOST lose half as much: what jumps and jumps again is a clip of few frames a second, a text that
-scrolls, a blinking light.
+scrolls, a blinking light. In a picture that moves all the while only what jumps like it counts, alone and by half as many grey values at
+least: the camera that turns a moment later, and who passes the lens, speak against no cut.
 
 Nothing is said of slides that share most of what they show, nor of cuts to a flat picture: there evidence and delta decide.
 """
@@ -46,7 +47,7 @@ BLENDED = 0.65
 """The same across a blend: over two frames, what moves fast loses more."""
 
 ISOLATED, HALF = 1.5, 0.5
-"""Seconds on each side in which nothing else loses HALF of what a cut of less than MOST does."""
+"""Seconds on each side in which nothing else loses HALF of what a cut of less than MOST does; of what jumps, HALF as far."""
 
 ACROSS, NEAR = 3, 5
 """Frames on each side that are compared across a cut, and frames on each side among which it is alone."""
@@ -69,10 +70,14 @@ TRIM = 256
 
 
 class _Change(NamedTuple):
-    """Frame at `moment` seconds, about which `share` is lost; whether it may be a cut."""
+    """Frame at `moment` seconds, about which `share` is lost; its mean change from the frame before; whether the picture moves about
+    it, whether it is alone, and whether it may be a cut."""
 
     moment: float
     share: float
+    jump: float
+    moves: bool
+    alone: bool
     likely: bool
 
 
@@ -114,7 +119,7 @@ class CutStream:
         begin = max(self._done, 1)
         for k, usual in enumerate(self._usual(begin, until), begin):
             if self._jumps[k] >= max(JUMP, STAND_OUT * usual):
-                self._consider(k)
+                self._consider(k, moves=usual >= JUMP)
         self._done = until
         self._described.clear()
         if until:
@@ -133,7 +138,7 @@ class CutStream:
         windows = np.lib.stride_tricks.sliding_window_view(jumps[begin : until + 2 * AROUND], 2 * AROUND + 1)  # (until - begin, 2 AROUND + 1)
         return np.nanmedian(windows, 1) if np.isnan(windows).any() else np.median(windows, 1)
 
-    def _consider(self, k: int) -> None:
+    def _consider(self, k: int, *, moves: bool) -> None:
         share, first, following = self._across(k, k), k, self._across(k + 1, k + 1)
         if max(share, following) <= MOST:
             blended = self._across(k, k + 1)
@@ -142,8 +147,9 @@ class CutStream:
         if share < HALF * SOME:
             return
         apart = k - self._last > ACROSS
-        likely = apart and share > SOME and share >= following and self._steady(k, first) and self._alone(k, first, share) and self._for_good(k, first, share)
-        change = _Change(self._moments[k], share, likely)
+        alone = self._alone(k, first, share)
+        likely = apart and share > SOME and share >= following and alone and self._steady(k, first) and self._for_good(k, first, share)
+        change = _Change(self._moments[k], share, self._jumps[k], moves, alone, likely)
         self._changes.append(change)
         if likely:
             self._last = k
@@ -164,6 +170,8 @@ class CutStream:
 
     def _like(self, one: _Change, other: _Change) -> bool:
         if other is one or abs(other.moment - one.moment) > ISOLATED or other.share < HALF * one.share:
+            return False
+        if one.moves and not (other.alone and other.jump >= HALF * one.jump):
             return False
         return not (other.likely and other.share > MOST)
 

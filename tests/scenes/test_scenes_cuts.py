@@ -135,9 +135,9 @@ def test_a_cut_over_a_blend_of_both_shots_is_one_at_the_blend():
     assert found(np.concatenate([a, blend, b])) == [2.0]
 
 
-def replaced(seed, begin, frames):
+def replaced(seed, begin, frames, step=0.6):
     """A shot of which the left third is another: as two views of one stage."""
-    frames[begin:, :, :30] = shot(seed, len(frames) - begin)[:, :, :30]
+    frames[begin:, :, :30] = shot(seed, len(frames) - begin, step)[:, :, :30]
     return frames
 
 
@@ -152,6 +152,44 @@ def test_a_part_that_changes_once_is_a_cut_and_not_where_it_jumps_again_and_agai
     for n, begin in enumerate(range(60, 150, 15)):
         jerky = replaced(20 + n, begin, jerky)
     assert found(jerky) == []
+
+
+def passed(frames, begin):
+    """Somebody passes the lens in ten frames."""
+    coat = shot(99, 1)[0]
+    for i in range(10):
+        frames[begin + i, :, max(0, 13 * i - 50) : 13 * i] = coat[:, max(0, 50 - 13 * i) : min(50, 50 - 13 * i + 80)]
+    return frames
+
+
+@pytest.mark.parametrize(("step", "moves"), [(0.6, True), (0.0, False)])
+def test_who_passes_the_lens_hides_no_cut_of_a_part_where_the_picture_moves(step, moves):
+    once = passed(replaced(7, 60, shot(1, 150, step), step), 72)
+    stream = CutStream()
+    stream.push(once, [i / FPS for i in range(150)])
+    assert cuts.SOME < stream._across(60, 60) < cuts.MOST and max(stream._across(k, k) for k in range(72, 80)) > cuts.HALF * stream._across(60, 60)
+    stream.finish()
+    assert stream.times == ([60 / FPS] if moves else [])
+    assert found(passed(shot(1, 150, step=step), 72)) == []
+
+
+def test_a_part_that_jumps_again_in_a_moving_picture_is_no_cut():
+    jerky = shot(1, 150, step=0.6)
+    for n, begin in enumerate(range(60, 150, 15)):
+        jerky = replaced(20 + n, begin, jerky)
+    assert found(jerky) == []
+
+
+def test_what_jumps_less_than_half_as_far_hides_no_cut_of_a_part():
+    frames = replaced(7, 60, shot(1, 150, step=0.6))
+    for begin, end, seed in ((0, 78, 31), (78, 150, 32)):  # of little contrast
+        part = shot(seed, end - begin, step=0.6)[:, :, 30:60]
+        frames[begin:end, :, 30:60] = 112 + part // 8
+    stream = CutStream()
+    stream.push(frames, [i / FPS for i in range(150)])
+    assert stream._across(78, 78) > cuts.HALF * stream._across(60, 60) and stream._jumps[78] < cuts.HALF * stream._jumps[60]
+    stream.finish()
+    assert stream.times[:1] == [60 / FPS]
 
 
 def test_frames_of_other_rates(film):
