@@ -62,6 +62,23 @@ def test_a_pan_a_whip_pan_and_a_caption_are_no_cuts():
     assert found(with_caption) == []
 
 
+@pytest.mark.parametrize("flash", [False, True])
+def test_a_cut_in_fast_movement_stands_out_by_its_grey_values_and_a_flash_does_not(flash):
+    a, b = shot(2, 40, step=3.0), shot(5, 40, step=3.0)
+    frames = np.concatenate([a // 2, b // 2 + 110]).astype(np.uint8)
+    if flash:  # the same shot, and light that fades from it
+        frames = shot(2, 80, step=3.0) // 2
+        for i, light in enumerate((120, 40)):
+            frames[40 + i] = np.clip(frames[40 + i].astype(np.int16) + np.random.default_rng(i).normal(light, 30, (45, 80, 1)), 0, 255)
+    stream = CutStream()
+    stream.push(frames, [i / FPS for i in range(80)])
+    share = stream._across(40, 40)
+    beside = max(stream._across(j, j) for j in range(35, 46) if abs(j - 40) > 1)
+    assert beside > cuts.ALONE * share
+    stream.finish()
+    assert stream.times == ([] if flash else [40 / FPS])
+
+
 def soft_shot(seed, frames):
     """Wide hills of brightness, which have few blocks with structure beside a caption."""
     y, x = np.mgrid[:45, :80]
