@@ -49,6 +49,9 @@ BLENDED = 0.65
 ISOLATED, HALF = 1.5, 0.5
 """Seconds on each side in which nothing else loses HALF of what a cut of less than MOST does; of what jumps, HALF as far."""
 
+SOON = 0.1
+"""Seconds on each side in which whatever loses as much counts: the frame after a flash does."""
+
 ACROSS, NEAR = 3, 5
 """Frames on each side that are compared across a cut, and frames on each side among which it is alone."""
 
@@ -174,7 +177,8 @@ class CutStream:
     def _like(self, one: _Change, other: _Change) -> bool:
         if other is one or abs(other.moment - one.moment) > ISOLATED or other.share < HALF * one.share:
             return False
-        if one.moves and not (other.alone and other.jump >= HALF * one.jump):
+        later = abs(other.moment - one.moment) > SOON
+        if one.moves and later and not (other.alone and other.jump >= HALF * one.jump):
             return False
         return not (other.likely and other.share > MOST)
 

@@ -12,7 +12,7 @@ from mambamia_cli.pipeline import boundaries
 from mambamia_cli.pipeline.glimpses import with_cuts, with_melts
 from mambamia_cli.records import Candidate
 from mambamia_cli.scenes import cuts
-from mambamia_cli.scenes.cuts import CutStream
+from mambamia_cli.scenes.cuts import CutStream, _Change
 from mambamia_cli.scenes.evidence import Evidence
 from mambamia_cli.scenes.refine import MOTION, Turn
 
@@ -188,6 +188,14 @@ def test_who_passes_the_lens_hides_no_cut_of_a_part_where_the_picture_moves(step
     stream.finish()
     assert stream.times == ([60 / FPS] if moves else [])
     assert found(passed(shot(1, 150, step=step), 72)) == []
+
+
+@pytest.mark.parametrize(("after", "counts"), [(0.033, True), (0.5, False)])
+def test_what_follows_at_once_counts_though_it_jumps_less(after, counts):
+    """As the second frame of a flash does: the figures of one over a dancer, and of the same half a second later."""
+    flash = _Change(2.0, share=0.43, jump=146.0, moves=True, alone=True, likely=True)
+    other = _Change(2.0 + after, share=0.31, jump=46.0, moves=True, alone=False, likely=False)
+    assert CutStream()._like(flash, other) is counts
 
 
 def test_a_part_that_jumps_again_in_a_moving_picture_is_no_cut():
