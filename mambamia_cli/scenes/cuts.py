@@ -59,7 +59,7 @@ ALONE, ALONE_SOME = 0.6, 0.4
 """The part of what a cut loses that is lost about no other frame near it: where it is MOST, and where it is less."""
 
 QUIETER = 0.33
-"""The part of the grey values a cut jumps by; a frame next to it that jumps by less takes nothing from it."""
+"""The part of the grey values a cut jumps by; in a picture that moves, a frame next to it that jumps by less takes nothing from it."""
 
 RETURNS, BACK = 0.5, 0.5
 """Seconds within which a picture comes back after a flash, and the part of what is lost below which it is the same."""
@@ -153,7 +153,7 @@ class CutStream:
         if share < HALF * SOME:
             return
         apart = k - self._last > ACROSS
-        alone = self._alone(k, first, share)
+        alone = self._alone(k, first, share, moves=moves)
         likely = apart and share > SOME and share >= following and alone and self._steady(k, first) and self._for_good(k, first, share)
         change = _Change(self._moments[k], share, self._jumps[k], moves, alone, likely)
         self._changes.append(change)
@@ -192,12 +192,14 @@ class CutStream:
                     return least
         return least
 
-    def _alone(self, k: int, first: int, share: float) -> bool:
+    def _alone(self, k: int, first: int, share: float, *, moves: bool) -> bool:
         """The frames next to the cut may lose much: in a dark shot, the noise that a codec spends its bits on after a cut; where both shots
         move fast, what they do to each frame. Those do not jump like it, as the second frame of a flash does."""
         skipped, limit = first - k, (ALONE if share > MOST else ALONE_SOME) * share
         others = (j for j in range(max(1, k - NEAR), min(len(self._moments), k + NEAR + 1)) if not k - 1 <= j <= first + 1)
-        quiet = QUIETER * self._jumps[k] if first + 1 < len(self._moments) and self._jumps[first + 1] < QUIETER * self._jumps[k] else 0.0
+        quiet = QUIETER * self._jumps[k] if moves else 0.0
+        if first + 1 < len(self._moments) and self._jumps[first + 1] >= quiet:
+            quiet = 0.0
         return all(self._jumps[j] < quiet or self._across(j, j + skipped) <= limit for j in others)
 
     def _for_good(self, k: int, first: int, share: float) -> bool:
