@@ -118,7 +118,7 @@ def test_a_cut_in_a_gap_of_what_was_decoded_is_looked_up_in_the_file(tmp_path, m
     """Were large packets not heeded, of these cuts two of three would fall among frames that are not decoded."""
     monkeypatch.setattr(thinning, "LARGE", 1e9)
     if not seen:
-        monkeypatch.setattr(CutStream, "_consider", lambda self, k: None)
+        monkeypatch.setattr(CutStream, "_consider", lambda self, k, moves: None)
     rng, path, cuts = np.random.default_rng(4), tmp_path / "a.mp4", [60 + 31 * k for k in range(14)]
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=FPS, options={"crf": "18", "x264-params": "keyint=600:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal"})
