@@ -205,7 +205,7 @@ def _encoded(frames: "FrameStream", encoder: SparingEncoder, evidence: EvidenceS
     if not ahead:
         yield from chunks()
         return
-    channel = Channel(produce, ahead, "mambamia-encode")  # a window is compressed at one go: the next is encoded meanwhile
+    channel = Channel(produce, ahead, "mambamia-encode")  # a window is compressed at one go: of the next one a part is encoded meanwhile
     try:
         yield from channel
     finally:

@@ -11,7 +11,8 @@ is the first of a new shot when much is lost
 
 - from each of the frames k-3 .. k-1 to each of k .. k+2; or, where k is a blend of both shots, as a changed frame rate leaves
   them, to each of k+1 .. k+3,
-- alone: about no other frame near k is nearly as much lost, as in a whip pan it is,
+- alone: about no other frame near k is nearly as much lost, as in a whip pan it is; in a picture that moves only such as jump
+  a third as far in grey values count,
 - for good: within RETURNS seconds neither does what was there before come back, nor was there before what comes. That
   would be a flash, or a picture shown for less than a scene,
 - while at least one side keeps its contrast: neither does in a fade.
